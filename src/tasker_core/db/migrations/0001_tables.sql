@@ -1,0 +1,208 @@
+-- The tables of the engine.
+--
+-- Cold: templates, tasks, steps, attempts, changes. A step's own row is written
+-- when it is created, when a parent is done, and when an attempt ends.
+-- Hot: ready, delayed, leases. A step that is alive is in exactly one of them,
+-- and the row there is the message: no queue stands beside the tables.
+--
+-- A step is addressed by its task and its number in it, counted from 1. Task ids
+-- are UUIDv7 whose last 20 bits are zero; a step's public id is the task's id plus
+-- the step's number.
+
+create table tasker.templates (
+    template_uuid uuid primary key,
+    namespace text not null,
+    name text not null,
+    version text not null,
+    version_key text collate "C" not null, -- sorts as versions do
+    digest text not null,
+    definition json not null,
+    identity_strategy text not null
+    check (identity_strategy in ('strict', 'caller_provided', 'always_unique')),
+    halts_on_failure boolean not null,
+    registered_at timestamptz not null, -- the latest one of a version is in force
+    unique (namespace, name, version, digest)
+);
+
+-- What one namespace asks of one callable: workers claim from the lanes they can serve.
+create table tasker.lanes (
+    lane int generated always as identity primary key,
+    namespace text not null,
+    callable text not null,
+    method text not null,
+    resolver text not null, -- empty: no hint
+    unique (namespace, callable, method, resolver)
+);
+
+-- The steps that exist when a task begins, expanded once when the template is registered.
+create table tasker.template_steps (
+    template_uuid uuid not null references tasker.templates on delete cascade,
+    step_no int not null check (step_no between 1 and 1048575),
+    lane int not null references tasker.lanes,
+    name text not null,
+    max_attempts smallint not null check (max_attempts >= 1),
+    backoff text not null check (backoff in ('none', 'linear', 'exponential', 'fibonacci')),
+    first_delay_ms int not null check (first_delay_ms >= 0),
+    max_delay_ms int not null check (max_delay_ms >= 0),
+    parents int[] not null,
+    children int[] not null,
+    primary key (template_uuid, step_no)
+);
+
+create table tasker.tasks (
+    task_uuid uuid primary key,
+    template_uuid uuid not null,
+    correlation_id uuid not null,
+    parent_correlation_id uuid,
+    created_at timestamptz not null,
+    priority smallint not null check (priority between -100 and 100),
+    halts_on_failure boolean not null,
+    namespace text not null,
+    identity_hash bytea, -- null: always unique
+    initiator text not null,
+    source_system text not null,
+    reason text not null,
+    tags jsonb not null,
+    context json not null,
+    -- what changes
+    state text not null check (state in (
+        'pending', 'steps_in_process', 'waiting_for_retry', 'waiting_for_dependencies',
+        'blocked_by_failures', 'complete', 'error', 'cancelled', 'resolved_manually'
+    )),
+    failed_count int not null default 0 check (failed_count >= 0), -- steps in error
+    change_count int not null default 0,
+    completed_at timestamptz, -- set in every terminal state
+    check (
+        (completed_at is not null)
+        = (state in ('complete', 'error', 'cancelled', 'resolved_manually'))
+    )
+) with (fillfactor = 85);
+
+create unique index tasks_identity on tasker.tasks (namespace, identity_hash)
+where identity_hash is not null;
+
+create table tasker.steps (
+    task_uuid uuid not null,
+    step_no int not null,
+    lane int not null,
+    first_delay_ms int not null,
+    max_delay_ms int not null,
+    max_attempts smallint not null,
+    backoff text not null,
+    name text not null,
+    template_step text, -- null: the name is the template's
+    parents int[] not null,
+    children int[] not null,
+    inputs json, -- of a step made at run time; the template's own stay in the template
+    -- what changes, side by side: an update then logs only these bytes
+    parents_left int not null check (parents_left >= 0),
+    attempt int not null default 0, -- executions so far; never goes back, so it can fence
+    forgiven int not null default 0, -- attempts before the last reset
+    state text not null default 'pending' check (state in (
+        'pending', 'complete', 'error', 'cancelled', 'resolved_manually'
+    )), -- while pending, the hot tables tell more: see the view step_states
+    completed_at timestamptz,
+    checkpoint json,
+    result json,
+    primary key (task_uuid, step_no)
+) with (fillfactor = 70);
+
+-- Steps that wait for a worker.
+create table tasker.ready (
+    task_uuid uuid not null,
+    step_no int not null,
+    lane int not null,
+    priority smallint not null,
+    attempt int not null, -- executions so far
+    enqueued_at timestamptz not null,
+    primary key (task_uuid, step_no)
+);
+
+create index ready_order on tasker.ready (lane, priority desc, task_uuid);
+
+-- Steps that wait for a moment.
+create table tasker.delayed (
+    task_uuid uuid not null,
+    step_no int not null,
+    lane int not null,
+    priority smallint not null,
+    attempt int not null,
+    due_at timestamptz not null,
+    primary key (task_uuid, step_no)
+);
+
+create index delayed_order on tasker.delayed (due_at);
+
+-- Steps on loan to a worker.
+create table tasker.leases (
+    task_uuid uuid not null,
+    step_no int not null,
+    lane int not null,
+    priority smallint not null,
+    attempt int not null, -- this execution, counted from 1
+    worker_uuid uuid not null,
+    enqueued_at timestamptz not null,
+    claimed_at timestamptz not null,
+    ends_at timestamptz not null,
+    primary key (task_uuid, step_no)
+);
+
+-- One row an attempt, written when it ends.
+create table tasker.attempts (
+    task_uuid uuid not null,
+    step_no int not null,
+    attempt int not null,
+    worker_uuid uuid not null,
+    enqueued_at timestamptz not null,
+    claimed_at timestamptz not null,
+    finished_at timestamptz not null,
+    due_at timestamptz, -- of the next attempt
+    outcome text not null check (outcome in (
+        'complete', 'waiting_for_retry', 'error', 'cancelled', 'resolved_manually'
+    )), -- the state that the step went to
+    error json, -- {"message", "error_type", "error_code", "retryable", "traceback"}
+    metadata json,
+    primary key (task_uuid, step_no, attempt)
+);
+
+-- One row a change of a task's state, and one an operator's action on a step.
+create table tasker.changes (
+    task_uuid uuid not null,
+    change_no int not null, -- counted from 1
+    step_no int, -- null: the task
+    from_state text not null,
+    to_state text not null,
+    changed_at timestamptz not null,
+    action text not null, -- advance, cancel, reset, resolve, complete
+    actor text,
+    reason text,
+    metadata json,
+    primary key (task_uuid, change_no)
+);
+
+create table tasker.workers (
+    worker_uuid uuid primary key,
+    host text not null,
+    pid int not null,
+    version text not null,
+    concurrency int not null,
+    started_at timestamptz not null,
+    seen_at timestamptz not null,
+    lanes int[] not null -- what it can serve
+);
+
+alter table tasker.ready set (
+    autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_analyze_scale_factor = 0.0, autovacuum_analyze_threshold = 10000,
+    autovacuum_vacuum_cost_delay = 0
+);
+alter table tasker.delayed set (
+    autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_analyze_scale_factor = 0.0, autovacuum_analyze_threshold = 10000,
+    autovacuum_vacuum_cost_delay = 0
+);
+alter table tasker.leases set (
+    autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_analyze_scale_factor = 0.0, autovacuum_analyze_threshold = 10000,
+    autovacuum_vacuum_cost_delay = 0
+);

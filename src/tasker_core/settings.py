@@ -1,0 +1,232 @@
+"""Read the settings: one checked object from defaults, file, environment and arguments.
+
+Later wins:
+
+1. the defaults below;
+2. `tasker.toml` in the working directory, or the file that TASKER_CONFIG names: flat
+   keys, named like the fields: `worker_concurrency = 50`;
+3. the environment: `TASKER_` and the field's name in capitals
+   (`TASKER_WORKER_CONCURRENCY=50`); lists with commas; an empty variable counts as
+   unset. Two names are shorter: DATABASE_URL, which TASKER_DATABASE_URL overrules,
+   and TASKER_ENV for `environment`;
+4. arguments: `Settings(worker_concurrency=50)`.
+
+A name that does not exist is refused, so that a slip of the pen is not a default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from tasker_core.errors import InvalidSettings
+
+MIB = 1024 * 1024
+
+# Variables that others read: the client and its profiles, the logs, this module itself.
+FOREIGN_VARIABLES = frozenset(
+    {
+        "TASKER_API_KEY",
+        "TASKER_API_KEY_HEADER",
+        "TASKER_AUTH_TOKEN",
+        "TASKER_CLIENT_PROFILE",
+        "TASKER_CLIENT_TRANSPORT",
+        "TASKER_CONFIG",
+        "TASKER_CONFIG_PATH",
+        "TASKER_LOG",
+        "TASKER_ORCHESTRATION_AUTH_TOKEN",
+        "TASKER_ORCHESTRATION_TIMEOUT_MS",
+        "TASKER_ORCHESTRATION_URL",
+        "TASKER_WORKER_AUTH_TOKEN",
+        "TASKER_WORKER_TIMEOUT_MS",
+        "TASKER_WORKER_URL",
+    }
+)
+
+
+def _check_database_url(url: str) -> str:
+    scheme = urlsplit(url).scheme.split("+", 1)[0]
+    if scheme not in {"postgresql", "postgres"}:
+        raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
+    return url
+
+
+def _split_list(value: object) -> object:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _positive(description: str, default: float | None) -> Any:
+    return Field(default, gt=0, le=86_400, description=description)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, checked. See the module for where values come from.
+
+    Raises:
+        InvalidSettings: With every problem found: the name, the value, what it must be,
+            and where it came from.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    database_url: Annotated[str, AfterValidator(_check_database_url)] | None = Field(
+        None,
+        repr=False,  # it may hold a password
+        description="The PostgreSQL to use; the embedded one when not set.",
+    )
+    home: Path = Field(
+        Path(".tasker"), description="Directory of the embedded PostgreSQL, shared by its users."
+    )
+    template_path: Path | None = Field(
+        None, description="Directory of task templates to register at start."
+    )
+    environment: str = Field(
+        "development",
+        pattern=r"^[A-Za-z0-9_-]{1,50}$",
+        description="Which environment's overrides of the templates hold.",
+    )
+    namespaces: Annotated[tuple[str, ...], BeforeValidator(_split_list)] | None = Field(
+        None, description="Namespaces that a worker serves; all that it has handlers for if unset."
+    )
+    server_host: str = Field("127.0.0.1", min_length=1, description="Address of the HTTP server.")
+    server_port: int = Field(8080, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    worker_concurrency: int = Field(
+        20, ge=1, le=10_000, description="How many steps a worker runs at a time."
+    )
+    lease_seconds: float = Field(
+        30.0, ge=1, le=86_400, description="How long a step stays with a worker that falls silent."
+    )
+    handler_timeout_seconds: float | None = _positive(
+        "How long a handler may run when its step sets no timeout_seconds; no limit if unset.", None
+    )
+    shutdown_seconds: float = Field(
+        30.0, ge=0, le=86_400, description="How long running handlers may take at shutdown."
+    )
+    poll_seconds: float = _positive(
+        "How often an idle worker looks by itself, should a wake-up be lost.", 5.0
+    )
+    sweep_seconds: float = _positive("How often leases, time-outs and schedules are checked.", 5.0)
+    max_context_bytes: int = Field(
+        4 * MIB, ge=1024, le=256 * MIB, description="Largest context of a task, as JSON."
+    )
+    max_result_bytes: int = Field(
+        4 * MIB, ge=1024, le=256 * MIB, description="Largest result of a step, as JSON."
+    )
+
+    def __init__(self, **given: Any) -> None:
+        found = [*_from_file(), *_from_environment()]
+        found += [_Found(name, value, f"Settings({name}=…)") for name, value in given.items()]
+        problems = [_unknown(item) for item in found if item.name not in type(self).model_fields]
+        known = {item.name: item for item in found if item.name in type(self).model_fields}
+        try:
+            super().__init__(**{name: item.value for name, item in known.items()})
+        except ValidationError as error:
+            problems += _explain(error, known)
+        if problems:
+            raise InvalidSettings(problems)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leave only the arguments: `__init__` reads the rest, to know where each came from."""
+        return (init_settings,)
+
+
+def safe_url(url: str) -> str:
+    """Take the password out of a URL, for logs and messages.
+
+    >>> safe_url("postgresql://shop:secret@db/orders?password=secret")
+    'postgresql://shop:***@db/orders?password=***'
+    """
+    # By pattern, up to the last @: a URL that no parser understands must not leak either.
+    url = re.sub(r"^([^:/]+://[^:@/?#]*):.*@", r"\1:***@", url)
+    return re.sub(r"(?i)(password\s*=\s*)[^&\s]*", r"\1***", url)
+
+
+def variable(field: str) -> str:
+    """Name the environment variable of a field.
+
+    >>> variable("server_port"), variable("environment")
+    ('TASKER_SERVER_PORT', 'TASKER_ENV')
+    """
+    return "TASKER_ENV" if field == "environment" else f"TASKER_{field.upper()}"
+
+
+# --- the sources ----------------------------------------------------------------------
+
+
+class _Found(NamedTuple):
+    """A value, and for the messages where it was found."""
+
+    name: str  # the field's, or one that does not exist
+    value: Any
+    source: str
+
+
+def _from_file() -> Iterator[_Found]:
+    named = os.environ.get("TASKER_CONFIG")
+    path = Path(named or "tasker.toml")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named:
+            raise InvalidSettings([f"TASKER_CONFIG names {named}, which is not there"]) from None
+        return
+    except (OSError, ValueError) as error:  # ValueError: not TOML, or not UTF-8
+        raise InvalidSettings([f"cannot read {path}: {error}"]) from error
+    for name, value in content.items():
+        yield _Found(name, value, str(path))
+
+
+def _from_environment() -> Iterator[_Found]:
+    fields = {variable(field): field for field in Settings.model_fields}
+    if url := os.environ.get("DATABASE_URL"):
+        yield _Found("database_url", url, "DATABASE_URL")
+    for name, value in os.environ.items():
+        if name.startswith("TASKER_") and name not in FOREIGN_VARIABLES and value:
+            yield _Found(fields.get(name, name), value, name)
+
+
+# --- the messages ---------------------------------------------------------------------
+
+
+def _unknown(item: _Found) -> str:
+    if item.name == item.source:  # a variable
+        known = [variable(field) for field in Settings.model_fields]
+        what = f"there is no variable {item.name}"
+    else:
+        known = list(Settings.model_fields)
+        what = f"there is no setting {item.name} (from {item.source})"
+    close = difflib.get_close_matches(item.name, known, n=1)
+    return what + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _explain(error: ValidationError, found: Mapping[str, _Found]) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        name = str(problem["loc"][0])
+        item = found[name]
+        shown = safe_url(str(item.value)) if name == "database_url" else repr(item.value)
+        yield f"{name} is {shown} (from {item.source}), but {_demand(problem['msg'])}"
+
+
+def _demand(message: str) -> str:
+    """Turn what pydantic says into the second half of our sentence."""
+    message = message.removeprefix("Value error, ")
+    return re.sub(r"^(Input|String|Value) should", "must", message)
