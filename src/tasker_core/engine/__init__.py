@@ -1,0 +1,19 @@
+"""The flow, in the order in which the work happens. Each verb is a module and its SQL.
+
+::
+
+    register   a template becomes known, with the steps that its tasks begin with
+    create     a task and its steps come into being; those that wait for nothing are ready
+    claim      a worker takes ready steps on loan, each under a lease
+    lease      the loan is renewed while the handler runs, or given back
+    finish     the results are recorded, children released, the task moved on,
+               and the worker's next steps claimed: one round trip, one commit
+    retry      how long a failed step rests
+    sweep      what was dropped is taken back
+    operate    an operator cancels, resets, resolves, completes
+    inspect    what may be read
+
+The SQL functions make every change of state; the Python beside them checks what goes
+in, and names what comes out. Each takes a connection first, and runs inside the
+caller's transaction when there is one.
+"""

@@ -1,0 +1,181 @@
+-- Hand ready steps to workers.
+
+-- Everything that a handler needs, for every step on loan.
+--
+-- A context or a result of more than 32 kB, and the results of more than 16 parents,
+-- are not sent along: the worker reads them when a handler asks, once a task.
+create view tasker.work as
+select
+    'step' as kind, -- or 'next', or 'refused'
+    lease.task_uuid,
+    lease.step_no,
+    lease.attempt,
+    lease.worker_uuid,
+    lease.claimed_at,
+    step.forgiven,
+    step.max_attempts,
+    step.name,
+    coalesce(step.template_step, step.name) as template_step,
+    task.template_uuid,
+    task.correlation_id,
+    task.parent_correlation_id,
+    case when pg_column_size(task.context) <= 32768 then task.context end as context,
+    case
+        when cardinality(step.parents) between 1 and 16 then (
+            select json_object_agg(parent.name, parent.result)
+            from unnest(step.parents) as up (step_no)
+            join tasker.steps as parent
+                on parent.task_uuid = step.task_uuid and parent.step_no = up.step_no
+            where parent.result is not null and pg_column_size(parent.result) <= 32768
+        )
+    end as parent_results,
+    step.inputs,
+    step.checkpoint,
+    null::interval as due_in,
+    null::text as refusal
+from tasker.leases as lease
+join tasker.steps as step using (task_uuid, step_no)
+join tasker.tasks as task using (task_uuid);
+
+-- Lease ready steps to one worker. No step is ever on loan to two.
+--
+-- in     lanes are what the worker can serve; max_steps what it has room for
+-- out    one row of kind 'step' a claimed step, best first, and one row of kind 'next'
+--        with the time until the next delayed step is due, if there is one
+-- locks  tasker.ready, skipping rows that others hold; never waits
+-- index  ready_order: within a lane by priority, then by the age of the task
+
+create function tasker.claim_steps(
+    by_worker uuid, lanes int[], max_steps int, lease interval
+)
+returns setof tasker.work
+language plpgsql
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    moment constant timestamptz := tasker.now();
+    best_lane int;
+    taken_tasks uuid[] := '{}';
+    taken_steps int[] := '{}';
+    more_tasks uuid[];
+    more_steps int[];
+    message tasker.work;
+begin
+    perform tasker.enqueue_due(moment);
+
+    for best_lane in
+        select lane.lane
+        from unnest(lanes) as lane (lane)
+        cross join lateral (
+            select r.priority, r.task_uuid from tasker.ready as r
+            where r.lane = lane.lane
+            order by r.priority desc, r.task_uuid
+            limit 1
+        ) as head
+        where max_steps > 0
+        order by head.priority desc, head.task_uuid
+    loop
+        with taken as (
+            -- an array, not a join: the plan must stay an index scan however long the queue is
+            delete from tasker.ready as gone
+            where gone.ctid = any (array(
+                select r.ctid from tasker.ready as r
+                where r.lane = best_lane
+                order by r.priority desc, r.task_uuid
+                limit max_steps - cardinality(taken_tasks)
+                for update skip locked
+            ))
+            returning gone.*
+        ),
+
+        leased as (
+            insert into tasker.leases (
+                task_uuid, step_no, lane, priority, attempt, worker_uuid,
+                enqueued_at, claimed_at, ends_at
+            )
+            select
+                t.task_uuid, t.step_no, t.lane, t.priority, t.attempt + 1, by_worker,
+                t.enqueued_at, moment, moment + lease
+            from taken as t
+            order by t.priority desc, t.task_uuid, t.step_no
+            returning task_uuid, step_no
+        )
+
+        select array_agg(leased.task_uuid), array_agg(leased.step_no)
+        into more_tasks, more_steps
+        from leased;
+
+        taken_tasks := taken_tasks || coalesce(more_tasks, '{}');
+        taken_steps := taken_steps || coalesce(more_steps, '{}');
+        exit when cardinality(taken_tasks) >= max_steps;
+    end loop;
+
+    if taken_tasks <> '{}' then
+        return query
+        select work.*
+        from unnest(taken_tasks, taken_steps) as taken (task_uuid, step_no)
+        join tasker.work as work using (task_uuid, step_no);
+    end if;
+
+    select min(due_at) - moment into message.due_in from tasker.delayed;
+    if message.due_in is not null then
+        message.kind := 'next';
+        return next message;
+    end if;
+end;
+$$;
+
+-- Enqueue the delayed steps whose time has come.
+--
+-- locks  the tasks of those steps, skipping what others hold: they are found again
+-- index  delayed_order
+create function tasker.enqueue_due(moment timestamptz) returns void
+language plpgsql
+set enable_seqscan = off
+as $$
+declare
+    held_tasks uuid[];
+begin
+    if not exists (select from tasker.delayed as d where d.due_at <= moment) then
+        return;
+    end if;
+
+    held_tasks := array(
+        select t.task_uuid from tasker.tasks as t
+        where t.task_uuid = any (array(
+            select d.task_uuid from tasker.delayed as d
+            where d.due_at <= moment order by d.due_at limit 1000
+        ))
+        order by t.task_uuid
+        for no key update skip locked
+    );
+
+    with due as (
+        delete from tasker.delayed as d
+        where d.task_uuid = any (held_tasks) and d.due_at <= moment
+        returning d.*
+    )
+
+    insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
+    select due.task_uuid, due.step_no, due.lane, due.priority, due.attempt, moment from due;
+
+    perform tasker.advance_tasks(moment, held_tasks);
+    perform tasker.tell_ready(held_tasks);
+end;
+$$;
+
+-- Wake idle workers: at most one notification a namespace and transaction.
+create function tasker.tell_ready(of_tasks uuid[]) returns void
+language sql
+as $$
+    select pg_notify('tasker_ready', task.namespace)
+    from tasker.tasks as task where task.task_uuid = any (of_tasks)
+$$;
+
+-- What a worker holds by now: it asks after a lost connection, and begins what it
+-- had not heard of.
+create function tasker.held_steps(by_worker uuid) returns setof tasker.work
+language sql
+as $$ select * from tasker.work as work where work.worker_uuid = by_worker $$;

@@ -1,0 +1,198 @@
+"""Begin tasks.
+
+The caller names a template and gives a context. Checked here: the bounds of every
+field, the context against the template, and what makes a task the same task. Then
+one SQL function writes everything, for one task or for thousands, in one transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from tasker_core.db.connect import Connection
+from tasker_core.engine.ids import new_task_uuid, new_uuid
+from tasker_core.engine.register import RegisteredTemplate, TemplateShelf
+from tasker_core.errors import DuplicateTask, InvalidRequest, MissingIdempotencyKey, NotStorable
+from tasker_core.payload import encode
+from tasker_core.templates.inputs import check_context
+from tasker_core.templates.model import TaskTemplate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """A request for a task."""
+
+    name: str
+    namespace: str = "default"
+    version: str | None = None  # None: the newest registered one
+    context: dict[str, Any] = field(default_factory=dict)
+    initiator: str = "api"
+    source_system: str = "api"
+    reason: str = "Task requested"
+    tags: Sequence[str] = ()
+    priority: int = 0  # -100 to 100; the higher goes first
+    correlation_id: UUID | None = None  # None: a new one
+    parent_correlation_id: UUID | None = None
+    idempotency_key: str | None = None  # overrules the template's identity_strategy
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedTask:
+    """A task that has begun."""
+
+    task_uuid: UUID
+    template: RegisteredTemplate
+
+
+async def create_task(conn: Connection, shelf: TemplateShelf, new: NewTask) -> CreatedTask:
+    """Create one task; see `create_tasks`."""
+    (created,) = await create_tasks(conn, shelf, [new])
+    return created
+
+
+async def create_tasks(
+    conn: Connection, shelf: TemplateShelf, new: Sequence[NewTask]
+) -> list[CreatedTask]:
+    """Create tasks with all their first steps, in one transaction: all of them or none.
+
+    Returns:
+        The tasks, in the order of the requests.
+
+    Raises:
+        UnknownTemplate: No such template, or not in this version.
+        InvalidRequest: A field is outside its bounds.
+        InvalidContext: The context does not fit the template; every violation is named.
+        MissingIdempotencyKey: The template wants one.
+        DuplicateTask: A task with this identity exists, or two requests have the same.
+    """
+    if not new:
+        return []
+    found: dict[tuple[str, str, str | None], RegisteredTemplate] = {}
+    for task in new:
+        _check_bounds(task)
+        key = (task.namespace, task.name, task.version)
+        if key not in found:
+            found[key] = await shelf.find(conn, *key)
+    templates = [found[task.namespace, task.name, task.version] for task in new]
+    contexts = [
+        check_context(registered.template, task.context)
+        for registered, task in zip(templates, new, strict=True)
+    ]
+    identities = [
+        identity_hash(registered.template, task)
+        for registered, task in zip(templates, new, strict=True)
+    ]
+    _refuse_twins(templates, identities)
+    task_uuids = [new_task_uuid() for _ in new]
+    try:
+        async with conn.transaction():  # a savepoint when the caller has a transaction
+            await conn.execute(
+                "select tasker.create_tasks($1, $2, $3::json[], $4, $5, $6, $7, $8, $9, $10, "
+                "$11::jsonb[])",
+                task_uuids,
+                [registered.template_uuid for registered in templates],
+                contexts,
+                [task.priority for task in new],
+                identities,
+                [task.correlation_id or new_uuid() for task in new],
+                [task.parent_correlation_id for task in new],
+                [task.initiator for task in new],
+                [task.source_system for task in new],
+                [task.reason for task in new],
+                [encode(list(task.tags)) for task in new],
+            )
+    except asyncpg.UniqueViolationError:
+        taken = await _taken(conn, templates, identities)
+        raise DuplicateTask(templates[taken[0]].template.label, taken) from None
+    return [
+        CreatedTask(task_uuid, registered)
+        for task_uuid, registered in zip(task_uuids, templates, strict=True)
+    ]
+
+
+def identity_hash(template: TaskTemplate, task: NewTask) -> bytes | None:
+    """Say what makes a task the same task: equal hashes are never created twice.
+
+    The hash covers namespace, name and version, and the idempotency key when one is
+    given, else what the template's strategy says: the context with sorted keys
+    (`strict`), nothing without a key (`caller_provided`), or no identity at all
+    (`always_unique`, None).
+
+    Raises:
+        MissingIdempotencyKey: The strategy is `caller_provided` and no key is given.
+    """
+    if task.idempotency_key is not None:
+        kind, facts = "key", task.idempotency_key.encode()
+    elif template.identity_strategy == "caller_provided":
+        raise MissingIdempotencyKey(template.label)
+    elif template.identity_strategy == "always_unique":
+        return None
+    else:
+        kind = "context"
+        facts = orjson.dumps(orjson.loads(encode(task.context)), option=orjson.OPT_SORT_KEYS)
+    named = [template.namespace, template.name, template.version, kind]
+    return hashlib.sha256(orjson.dumps(named) + b"\n" + facts).digest()
+
+
+def _refuse_twins(
+    templates: Sequence[RegisteredTemplate], identities: Sequence[bytes | None]
+) -> None:
+    first: dict[bytes, int] = {}
+    twins = [
+        position
+        for position, identity in enumerate(identities)
+        if identity is not None and first.setdefault(identity, position) != position
+    ]
+    if twins:
+        raise DuplicateTask(templates[twins[0]].template.label, twins)
+
+
+async def _taken(
+    conn: Connection,
+    templates: Sequence[RegisteredTemplate],
+    identities: Sequence[bytes | None],
+) -> list[int]:
+    rows = await conn.fetch(
+        "select n - 1 as position from unnest($1::text[], $2::bytea[]) "
+        "with ordinality as wanted (namespace, identity_hash, n) "
+        "join tasker.tasks using (namespace, identity_hash) order by n",
+        [registered.template.namespace for registered in templates],
+        list(identities),
+    )
+    return [row["position"] for row in rows] or [0]
+
+
+def _check_bounds(task: NewTask) -> None:
+    for name, text, longest in (
+        ("name", task.name, 255),
+        ("namespace", task.namespace, 255),
+        ("version", task.version, 50),
+        ("initiator", task.initiator, 255),
+        ("source_system", task.source_system, 255),
+        ("reason", task.reason, 500),
+        ("idempotency_key", task.idempotency_key, 255),
+    ):
+        if text is not None and not 1 <= len(text) <= longest:
+            raise InvalidRequest(name, text, f"1 to {longest} characters long")
+        if text is not None:
+            _check_text(name, text)
+    if isinstance(task.priority, bool) or not -100 <= task.priority <= 100:
+        raise InvalidRequest("priority", task.priority, "a whole number from -100 to 100")
+    for tag in task.tags:
+        if not isinstance(tag, str) or not 1 <= len(tag) <= 255:
+            raise InvalidRequest("tags", tag, "texts of 1 to 255 characters")
+        _check_text("tags", tag)
+
+
+def _check_text(name: str, text: str) -> None:
+    try:
+        encode(text)
+    except NotStorable as error:
+        raise InvalidRequest(name, text, f"storable text: {error.reason}") from None

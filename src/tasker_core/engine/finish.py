@@ -1,0 +1,77 @@
+"""Record results, wake the steps that waited for them, and claim the next ones.
+
+A handler has returned. What it said is stored, its children are released, the task
+completes, blocks or goes on, and the worker gets its next steps: one call, one
+commit, however many results it carries. The rules are in finish.sql.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from tasker_core.db.connect import Connection
+from tasker_core.engine.claim import Work, read_work
+
+_FINISH = (
+    "select * from tasker.finish_steps($1, $2, $3, $4, $5::json[], $6::json[], $7, $8, "
+    "$9::json[], $10, $11, $12)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How an attempt ended. JSON is text that payload.encode made."""
+
+    task_uuid: UUID
+    step_no: int
+    attempt: int
+    result: str | None  # of a success
+    error: str | None  # of a failure: {"message", "error_type", "error_code", "retryable", …}
+    retryable: bool = True  # whether a failure may be tried again
+    rest: timedelta | None = None  # asked for by the handler; None: as the policy says
+    metadata: str | None = None
+
+
+async def finish_steps(
+    conn: Connection,
+    worker_uuid: UUID,
+    finished: Sequence[Finished],
+    *,
+    lanes: Sequence[int],
+    limit: int,
+    lease: timedelta,
+) -> Work:
+    """Record these results and claim up to `limit` more steps, in one transaction.
+
+    The call may be repeated when its commit is unknown: a result that is recorded
+    already counts as done. A result whose lease had ended is refused, which changes
+    nothing else.
+
+    Returns:
+        The claims, the refusals, and the time until the next delayed step is due.
+    """
+    # in one order for everybody, so that two calls never wait for each other in a ring
+    ordered = sorted(finished, key=_order)
+    rows = await conn.fetch(
+        _FINISH,
+        worker_uuid,
+        [one.task_uuid for one in ordered],
+        [one.step_no for one in ordered],
+        [one.attempt for one in ordered],
+        [one.result for one in ordered],
+        [one.error for one in ordered],
+        [one.retryable for one in ordered],
+        [one.rest for one in ordered],
+        [one.metadata for one in ordered],
+        lanes,
+        limit,
+        lease,
+    )
+    return read_work(rows)
+
+
+def _order(one: Finished) -> tuple[bytes, int]:
+    return one.task_uuid.bytes, one.step_no

@@ -1,0 +1,333 @@
+-- needs: claim.sql
+-- Record the results of attempts, wake the steps that waited for them, and hand the
+-- worker its next steps: one round trip, one commit.
+--
+-- in     one entry a result in each array; error null means success; rest is the time
+--        that the handler asked to wait before the next attempt, or null
+-- out    a row of kind 'refused' for each result that came too late (the lease had
+--        ended), then the rows of claim_steps; a result that is already recorded is
+--        accepted once more, so a call whose commit is unknown can be repeated
+-- locks  the tasks, in the order of their ids; then leases, ready
+-- tells  channel tasker_ready, when a released step was not claimed here
+
+create function tasker.finish_steps(
+    by_worker uuid, task_uuids uuid[], step_nos int[], attempts int[],
+    results json[], errors json[], retryables boolean[], rests interval[], metadatas json[],
+    lanes int[], max_steps int, lease interval
+)
+returns setof tasker.work
+language plpgsql
+as $$
+declare
+    released_lanes int[];
+    settled_count int;
+    claimed_count int := 0;
+    message tasker.work;
+begin
+    if cardinality(task_uuids) > 0 then
+        select s.released_lanes, s.settled_count into released_lanes, settled_count
+        from tasker.settle_attempts(
+            array_fill(by_worker, array[cardinality(task_uuids)]),
+            task_uuids, step_nos, attempts, results, errors, retryables, rests, metadatas
+        ) as s;
+        if settled_count < cardinality(task_uuids) then
+            return query
+            select * from tasker.refused_results(by_worker, task_uuids, step_nos, attempts);
+        end if;
+    end if;
+
+    for message in select * from tasker.claim_steps(by_worker, lanes, max_steps, lease) loop
+        claimed_count := claimed_count + (message.kind = 'step')::int;
+        return next message;
+    end loop;
+
+    if claimed_count >= max_steps or not released_lanes <@ lanes then
+        perform pg_notify('tasker_ready', lane.namespace)
+        from tasker.lanes as lane where lane.lane = any (released_lanes);
+    end if;
+end;
+$$;
+
+-- End attempts, each with its result: the one place where a step's outcome is decided.
+--
+-- out    the lanes of the steps that became ready, and how many results counted
+-- fence  only the lease of this worker and this attempt counts; the rest changes nothing
+create function tasker.settle_attempts(
+    worker_uuids uuid[], task_uuids uuid[], step_nos int[], attempts int[],
+    results json[], errors json[], retryables boolean[], rests interval[], metadatas json[],
+    out released_lanes int[], out settled_count int
+)
+language plpgsql
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    moment timestamptz;
+    done_tasks uuid[];
+    done_steps int[];
+    failed_tasks uuid[];
+    halted_tasks uuid[];
+begin
+    released_lanes := '{}';
+    select array_agg(held.task_uuid) filter (where held.failed_count > 0) into halted_tasks
+    from tasker.lock_tasks(task_uuids) as held;
+
+    moment := tasker.now();
+
+    with given as (
+        select * from unnest(
+            worker_uuids, task_uuids, step_nos, attempts, results, errors, retryables, rests,
+            metadatas
+        ) as g (
+            worker_uuid, task_uuid, step_no, attempt, result, error, retryable, rest, metadata
+        )
+    ),
+
+    ended as (
+        delete from tasker.leases as lease
+        using given
+        where lease.task_uuid = given.task_uuid
+            and lease.step_no = given.step_no
+            and lease.attempt = given.attempt
+            and lease.worker_uuid = given.worker_uuid
+        returning
+            lease.*, given.result, given.error, given.retryable, given.rest, given.metadata
+    ),
+
+    settled as (
+        update tasker.steps as step
+        set
+            attempt = ended.attempt,
+            state = case
+                when ended.error is null then 'complete'
+                when ended.retryable and ended.attempt - step.forgiven < step.max_attempts
+                    then 'pending'
+                else 'error'
+            end,
+            completed_at = case when ended.error is null then moment end,
+            checkpoint = case when ended.error is not null then step.checkpoint end,
+            result = ended.result
+        from ended
+        where step.task_uuid = ended.task_uuid and step.step_no = ended.step_no
+        returning
+            ended.*,
+            case step.state when 'pending' then 'waiting_for_retry' else step.state end as outcome,
+            case when step.state = 'pending' then moment + coalesce(
+                least(ended.rest, interval '1 hour'),
+                tasker.retry_delay(
+                    step.backoff, step.first_delay_ms, step.max_delay_ms,
+                    ended.attempt - step.forgiven, random()
+                )
+            ) end as due_at
+    ),
+
+    recorded as (
+        insert into tasker.attempts (
+            task_uuid, step_no, attempt, worker_uuid, enqueued_at, claimed_at, finished_at,
+            due_at, outcome, error, metadata
+        )
+        select
+            task_uuid, step_no, attempt, worker_uuid, enqueued_at, claimed_at, moment,
+            due_at, outcome, error, metadata
+        from settled
+    ),
+
+    postponed as (
+        insert into tasker.delayed (task_uuid, step_no, lane, priority, attempt, due_at)
+        select task_uuid, step_no, lane, priority, attempt, due_at
+        from settled
+        where outcome = 'waiting_for_retry'
+    )
+
+    select
+        array_agg(task_uuid) filter (where outcome = 'complete'),
+        array_agg(step_no) filter (where outcome = 'complete'),
+        array_agg(task_uuid) filter (where outcome = 'error'),
+        count(*)
+    into done_tasks, done_steps, failed_tasks, settled_count
+    from settled;
+
+    if failed_tasks is not null then
+        perform tasker.count_failures(failed_tasks);
+    end if;
+    if done_tasks is not null then
+        released_lanes := tasker.release_children(moment, done_tasks, done_steps);
+    end if;
+    if failed_tasks is not null or halted_tasks is not null then
+        perform tasker.park_steps(failed_tasks || halted_tasks);
+    end if;
+    perform tasker.advance_tasks(moment, task_uuids);
+end;
+$$;
+
+-- Take the tasks' locks, in the order of their ids. Whoever changes anything of a
+-- task but a claim does this first, so that within one task nothing interleaves.
+create function tasker.lock_tasks(task_uuids uuid[]) returns setof tasker.tasks
+language sql
+set enable_seqscan = off
+as $$
+    select * from tasker.tasks as task
+    where task.task_uuid = any (task_uuids)
+    order by task.task_uuid
+    for no key update
+$$;
+
+-- Enqueue the children of which these steps were the last parents.
+--
+-- locks  nothing of its own: the caller holds the tasks
+-- out    the lanes of the steps that became ready
+create function tasker.release_children(moment timestamptz, task_uuids uuid[], step_nos int[])
+returns int[]
+language plpgsql
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    released_lanes int[];
+begin
+    with freed as (
+        select parent.task_uuid, child.step_no, count(*) as parents_done
+        from unnest(task_uuids, step_nos) as done (task_uuid, step_no)
+        join tasker.steps as parent using (task_uuid, step_no)
+        cross join lateral unnest(parent.children) as child (step_no)
+        group by parent.task_uuid, child.step_no
+    ),
+
+    counted as (
+        update tasker.steps as step
+        set parents_left = step.parents_left - freed.parents_done
+        from freed
+        where step.task_uuid = freed.task_uuid and step.step_no = freed.step_no
+        returning step.task_uuid, step.step_no, step.lane, step.attempt, step.parents_left, step.state
+    ),
+
+    released as (
+        insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
+        select c.task_uuid, c.step_no, c.lane, task.priority, c.attempt, moment
+        from counted as c
+        join tasker.tasks as task using (task_uuid)
+        where c.parents_left = 0 and c.state = 'pending'
+            and not (task.halts_on_failure and task.failed_count > 0)
+        returning lane
+    )
+
+    select coalesce(array_agg(distinct lane), '{}') into released_lanes from released;
+    return released_lanes;
+end;
+$$;
+
+-- Move tasks on: here a task completes, blocks, waits for a retry, or is at work again.
+--
+-- locks  nothing of its own: the caller holds the tasks
+create function tasker.advance_tasks(moment timestamptz, task_uuids uuid[]) returns void
+language sql
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+    -- "select true … limit 1", not "exists": the planner may turn that into a hash of the
+    -- whole table, and keeps such a plan
+    with seen as (
+        select
+            task.task_uuid,
+            task.state as from_state,
+            case
+                when (select true from tasker.ready as r where r.task_uuid = task.task_uuid limit 1)
+                    or (select true from tasker.leases as l where l.task_uuid = task.task_uuid limit 1)
+                    then 'steps_in_process'
+                when (select true from tasker.delayed as d where d.task_uuid = task.task_uuid limit 1)
+                    then 'waiting_for_retry'
+                when task.failed_count > 0 then 'blocked_by_failures'
+                when (
+                    select true from tasker.steps as step
+                    where step.task_uuid = task.task_uuid
+                        and step.state not in ('complete', 'resolved_manually')
+                    limit 1
+                ) then 'waiting_for_dependencies'
+                else 'complete'
+            end as to_state
+        from tasker.tasks as task
+        where task.task_uuid = any (task_uuids)
+            and task.state not in ('complete', 'error', 'cancelled', 'resolved_manually')
+    ),
+
+    moved as (
+        update tasker.tasks as task
+        set
+            state = seen.to_state,
+            change_count = task.change_count + 1,
+            completed_at = case when seen.to_state = 'complete' then moment end
+        from seen
+        where task.task_uuid = seen.task_uuid and seen.to_state <> seen.from_state
+        returning task.task_uuid, task.change_count, seen.from_state, seen.to_state
+    )
+
+    insert into tasker.changes (task_uuid, change_no, from_state, to_state, changed_at, action)
+    select task_uuid, change_count, from_state, to_state, moment, 'advance' from moved
+$$;
+
+-- Take back what a task with a failed step had enqueued: the steps are pending again
+-- until an operator has dealt with the failure. Running steps run on.
+create function tasker.park_steps(task_uuids uuid[]) returns void
+language plpgsql
+set enable_seqscan = off
+as $$
+declare
+    halted_tasks uuid[] := array(
+        select task.task_uuid from tasker.tasks as task
+        where task.task_uuid = any (task_uuids)
+            and task.failed_count > 0 and task.halts_on_failure
+    );
+begin
+    delete from tasker.delayed as d where d.task_uuid = any (halted_tasks);
+    delete from tasker.ready as r where r.task_uuid = any (halted_tasks);
+end;
+$$;
+
+create function tasker.count_failures(failed_tasks uuid[]) returns void
+language sql
+set enable_seqscan = off
+as $$
+    update tasker.tasks as task
+    set failed_count = task.failed_count + failed.steps
+    from (
+        select one.task_uuid, count(*) as steps
+        from unnest(failed_tasks) as one (task_uuid) group by one.task_uuid
+    ) as failed
+    where task.task_uuid = failed.task_uuid
+$$;
+
+-- Which of these results changed nothing because their lease had ended, and why.
+-- A result that is recorded already, by an earlier call of the same worker, is none.
+create function tasker.refused_results(
+    by_worker uuid, task_uuids uuid[], step_nos int[], attempts int[]
+)
+returns setof tasker.work
+language plpgsql
+set enable_seqscan = off
+as $$
+declare
+    message tasker.work;
+begin
+    message.kind := 'refused';
+    for message.task_uuid, message.step_no, message.attempt, message.refusal in
+        select
+            given.task_uuid, given.step_no, given.attempt,
+            case
+                when past.outcome = 'cancelled' then 'the task was cancelled'
+                when past.outcome in ('complete', 'resolved_manually') then 'an operator settled it'
+                else 'its lease had ended'
+            end
+        from unnest(task_uuids, step_nos, attempts) as given (task_uuid, step_no, attempt)
+        left join tasker.attempts as past using (task_uuid, step_no, attempt)
+        where past.worker_uuid is null
+            or past.worker_uuid <> by_worker
+            or past.outcome in ('cancelled', 'resolved_manually')
+            or past.error ->> 'error_type' in ('worker_lost', 'settled_by_operator')
+    loop
+        return next message;
+    end loop;
+end;
+$$;

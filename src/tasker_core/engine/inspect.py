@@ -1,0 +1,344 @@
+"""What may be read: tasks, steps, attempts, transitions, and who is at work.
+
+Nothing here changes anything. Every answer is one statement, so it is one moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from tasker_core.db.connect import Connection
+from tasker_core.engine.ids import step_uuid
+from tasker_core.errors import UnknownStep, UnknownTask
+from tasker_core.payload import decode
+from tasker_core.states import StepState, TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """One task, with its steps counted by state."""
+
+    task_uuid: UUID
+    template_uuid: UUID
+    namespace: str
+    name: str
+    version: str
+    state: TaskState
+    context: dict[str, Any]
+    priority: int
+    tags: list[str]
+    initiator: str
+    source_system: str
+    reason: str
+    correlation_id: UUID
+    parent_correlation_id: UUID | None
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    step_counts: dict[StepState, int]  # only states that occur
+
+    @property
+    def total_steps(self) -> int:
+        """How many steps exist by now; decisions and batches add some as they run."""
+        return sum(self.step_counts.values())
+
+    def count(self, *states: StepState) -> int:
+        """How many steps are in one of these states."""
+        return sum(self.step_counts.get(state, 0) for state in states)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step as a reader sees it, with its last attempt."""
+
+    task_uuid: UUID
+    step_no: int
+    name: str
+    state: StepState
+    parents: list[int]
+    children: list[int]
+    parents_left: int
+    attempts: int  # since the last reset
+    max_attempts: int
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    due_at: datetime | None  # of the next attempt, while waiting for it
+    claimed_at: datetime | None  # while in progress
+    worker_uuid: UUID | None  # while in progress
+    result: Any
+    checkpoint: Any
+    last_attempt: AttemptRecord | None
+
+    @property
+    def step_uuid(self) -> UUID:
+        """The step's public id."""
+        return step_uuid(self.task_uuid, self.step_no)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One execution of a step that has ended."""
+
+    step_no: int
+    attempt: int  # every execution counts, also those before a reset
+    worker_uuid: UUID
+    enqueued_at: datetime
+    claimed_at: datetime
+    finished_at: datetime
+    due_at: datetime | None  # of the attempt after it, when there is to be one
+    outcome: StepState
+    error: dict[str, Any] | None
+    metadata: dict[str, Any] | None
+
+    @property
+    def duration(self) -> timedelta:
+        """From the claim to the recorded result."""
+        return self.finished_at - self.claimed_at
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of state of a task (`step_no` None) or a step."""
+
+    step_no: int | None
+    from_state: str
+    to_state: str
+    moved_at: datetime
+    attempt: int | None
+    action: str | None  # an operator's, or "advance" for a task
+    actor: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StarvedLane:
+    """Steps that wait for a handler that no live worker has."""
+
+    namespace: str
+    callable: str
+    step_count: int
+    oldest_enqueued_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFilter:
+    """Which tasks to list. None and () mean any."""
+
+    states: Sequence[TaskState] = ()
+    namespace: str | None = None
+    name: str | None = None
+    version: str | None = None
+    initiator: str | None = None
+    source_system: str | None = None
+    correlation_id: UUID | None = None
+
+
+_TASKS = """
+select
+    task.task_uuid, task.template_uuid, task.namespace, template.name, template.version,
+    task.state, task.context, task.priority, task.tags, task.initiator, task.source_system,
+    task.reason, task.correlation_id, task.parent_correlation_id, task.created_at,
+    greatest(
+        task.created_at, task.completed_at,
+        (select max(finished_at) from tasker.attempts as a where a.task_uuid = task.task_uuid),
+        (select max(changed_at) from tasker.changes as c where c.task_uuid = task.task_uuid)
+    ) as updated_at,
+    task.completed_at, counted.step_counts
+from tasker.tasks as task
+join tasker.templates as template using (template_uuid)
+cross join lateral (
+    select json_object_agg(by_state.state, by_state.total) as step_counts
+    from (
+        select step.state, count(*) as total from tasker.step_states as step
+        where step.task_uuid = task.task_uuid group by step.state
+    ) as by_state
+) as counted
+"""
+
+_FILTERED = """
+($1::text[] is null or task.state = any ($1))
+and ($2::text is null or task.namespace = $2)
+and ($3::text is null or template.name = $3)
+and ($4::text is null or template.version = $4)
+and ($5::text is null or task.initiator = $5)
+and ($6::text is null or task.source_system = $6)
+and ($7::uuid is null or task.correlation_id = $7)
+"""
+
+_STEPS = """
+select
+    step.task_uuid, step.step_no, step.name, step.state, step.parents, step.children,
+    step.parents_left, step.attempt - step.forgiven as attempts, step.max_attempts,
+    task.created_at,
+    greatest(
+        task.created_at, step.enqueued_at, step.claimed_at, step.completed_at, last.finished_at
+    ) as updated_at,
+    step.completed_at, step.due_at, step.claimed_at, step.worker_uuid, step.result,
+    step.checkpoint,
+    last.attempt as last_attempt, last.worker_uuid as last_worker_uuid,
+    last.enqueued_at as last_enqueued_at, last.claimed_at as last_claimed_at,
+    last.finished_at as last_finished_at, last.due_at as last_due_at,
+    last.outcome as last_outcome, last.error as last_error, last.metadata as last_metadata
+from tasker.step_states as step
+join tasker.tasks as task using (task_uuid)
+left join lateral (
+    select * from tasker.attempts as a
+    where a.task_uuid = step.task_uuid and a.step_no = step.step_no
+    order by a.attempt desc limit 1
+) as last on true
+where step.task_uuid = $1 and ($2::int is null or step.step_no = $2)
+order by step.step_no
+"""
+
+
+async def get_task(conn: Connection, task_uuid: UUID) -> TaskRecord:
+    """Read one task.
+
+    Raises:
+        UnknownTask: There is no such task.
+    """
+    row = await conn.fetchrow(_TASKS + "where task.task_uuid = $1", task_uuid)
+    if row is None:
+        raise UnknownTask(task_uuid)
+    return _task(row)
+
+
+async def list_tasks(
+    conn: Connection, wanted: TaskFilter, *, limit: int, offset: int
+) -> list[TaskRecord]:
+    """List tasks, the youngest first."""
+    rows = await conn.fetch(
+        _TASKS + f"where task.task_uuid in (select task.task_uuid from tasker.tasks as task "
+        f"join tasker.templates as template using (template_uuid) where {_FILTERED} "
+        f"order by task.task_uuid desc limit $8 offset $9) order by task.task_uuid desc",
+        *_arguments(wanted),
+        limit,
+        offset,
+    )
+    return [_task(row) for row in rows]
+
+
+async def count_tasks(conn: Connection, wanted: TaskFilter) -> int:
+    """Count the tasks that `list_tasks` would list."""
+    total: int = await conn.fetchval(
+        "select count(*) from tasker.tasks as task "
+        f"join tasker.templates as template using (template_uuid) where {_FILTERED}",
+        *_arguments(wanted),
+    )
+    return total
+
+
+async def list_steps(conn: Connection, task_uuid: UUID) -> list[StepRecord]:
+    """List the steps of a task, parents before children.
+
+    Raises:
+        UnknownTask: There is no such task.
+    """
+    rows = await conn.fetch(_STEPS, task_uuid, None)
+    if not rows:
+        raise UnknownTask(task_uuid)
+    return [_step(row) for row in rows]
+
+
+async def get_step(conn: Connection, task_uuid: UUID, step_no: int) -> StepRecord:
+    """Read one step.
+
+    Raises:
+        UnknownStep: The task has no such step, or there is no such task.
+    """
+    row = await conn.fetchrow(_STEPS, task_uuid, step_no)
+    if row is None:
+        raise UnknownStep(task_uuid, step_uuid(task_uuid, step_no))
+    return _step(row)
+
+
+async def list_attempts(conn: Connection, task_uuid: UUID) -> list[AttemptRecord]:
+    """List the attempts of a task that have ended, in the order in which they ended."""
+    rows = await conn.fetch(
+        "select step_no, attempt, worker_uuid, enqueued_at, claimed_at, finished_at, due_at, "
+        "outcome, error, metadata from tasker.attempts where task_uuid = $1 "
+        "order by finished_at, step_no, attempt",
+        task_uuid,
+    )
+    return [_attempt(row) for row in rows]
+
+
+async def list_transitions(conn: Connection, task_uuid: UUID) -> list[Transition]:
+    """List every change of state of a task and its steps, in the order of time."""
+    rows = await conn.fetch(
+        "select step_no, from_state, to_state, moved_at, attempt, action, actor, reason "
+        "from tasker.transitions where task_uuid = $1 order by moved_at",
+        task_uuid,
+    )
+    return [Transition(**row) for row in rows]
+
+
+async def list_starved_lanes(conn: Connection, *, seen_within: timedelta) -> list[StarvedLane]:
+    """List what is ready for a handler that no worker has, of those lately alive."""
+    rows = await conn.fetch(
+        "select lane.namespace, lane.callable, count(*)::int as step_count, "
+        "min(ready.enqueued_at) as oldest_enqueued_at "
+        "from tasker.ready as ready join tasker.lanes as lane using (lane) "
+        "where not exists (select from tasker.workers as worker "
+        "  where worker.seen_at > tasker.now() - $1::interval and lane.lane = any (worker.lanes)) "
+        "group by lane.namespace, lane.callable order by oldest_enqueued_at",
+        seen_within,
+    )
+    return [StarvedLane(**row) for row in rows]
+
+
+def _arguments(wanted: TaskFilter) -> tuple[object, ...]:
+    return (
+        [str(state) for state in wanted.states] or None,
+        wanted.namespace,
+        wanted.name,
+        wanted.version,
+        wanted.initiator,
+        wanted.source_system,
+        wanted.correlation_id,
+    )
+
+
+def _task(row: Any) -> TaskRecord:
+    facts = dict(row)
+    facts["state"] = TaskState(facts["state"])
+    facts["context"] = decode(facts["context"])
+    facts["tags"] = decode(facts["tags"])
+    counts = decode(facts["step_counts"]) or {}
+    facts["step_counts"] = {StepState(state): total for state, total in counts.items()}
+    return TaskRecord(**facts)
+
+
+def _step(row: Any) -> StepRecord:
+    facts = {key: value for key, value in row.items() if not key.startswith("last_")}
+    facts["state"] = StepState(facts["state"])
+    facts["result"] = decode(facts["result"])
+    facts["checkpoint"] = decode(facts["checkpoint"])
+    last = None
+    if row["last_attempt"] is not None:
+        last = AttemptRecord(
+            row["step_no"],
+            row["last_attempt"],
+            row["last_worker_uuid"],
+            row["last_enqueued_at"],
+            row["last_claimed_at"],
+            row["last_finished_at"],
+            row["last_due_at"],
+            StepState(row["last_outcome"]),
+            decode(row["last_error"]),
+            decode(row["last_metadata"]),
+        )
+    return StepRecord(**facts, last_attempt=last)
+
+
+def _attempt(row: Any) -> AttemptRecord:
+    facts = dict(row)
+    facts["outcome"] = StepState(facts["outcome"])
+    facts["error"] = decode(facts["error"])
+    facts["metadata"] = decode(facts["metadata"])
+    return AttemptRecord(**facts)

@@ -1,0 +1,90 @@
+-- What may be read: the state of every step, and every transition that was made.
+
+create function tasker.step_uuid(task_uuid uuid, step_no int) returns uuid
+language sql immutable
+as $$
+    select (left(task_uuid::text, 31) || lpad(to_hex(step_no), 5, '0'))::uuid
+$$;
+
+-- One row a step, with the state that a reader sees.
+create view tasker.step_states as
+select
+    step.task_uuid,
+    step.step_no,
+    tasker.step_uuid(step.task_uuid, step.step_no) as step_uuid,
+    step.name,
+    step.template_step,
+    step.lane,
+    case
+        when step.state <> 'pending' then step.state
+        when lease.task_uuid is not null then 'in_progress'
+        when ready.task_uuid is not null then 'enqueued'
+        when delayed.task_uuid is not null then 'waiting_for_retry'
+        else 'pending'
+    end as state,
+    step.parents,
+    step.children,
+    step.parents_left,
+    coalesce(lease.attempt, step.attempt) as attempt,
+    step.forgiven,
+    step.max_attempts,
+    delayed.due_at,
+    ready.enqueued_at,
+    lease.claimed_at,
+    lease.ends_at as lease_ends_at,
+    lease.worker_uuid,
+    step.completed_at,
+    step.checkpoint,
+    step.result
+from tasker.steps as step
+left join tasker.leases as lease using (task_uuid, step_no)
+left join tasker.ready as ready using (task_uuid, step_no)
+left join tasker.delayed as delayed using (task_uuid, step_no);
+
+-- Every transition of a task (step_no null) or a step.
+-- The history keeps one row an attempt; its three transitions are spelt out here.
+create view tasker.transitions as
+select
+    a.task_uuid,
+    a.step_no,
+    move.from_state,
+    move.to_state,
+    move.moved_at,
+    a.attempt,
+    a.worker_uuid,
+    null::text as action,
+    null::text as actor,
+    null::text as reason
+from (
+    select
+        attempt.*,
+        lag(attempt.outcome) over (
+            partition by attempt.task_uuid, attempt.step_no order by attempt.attempt
+        ) as outcome_before
+    from tasker.attempts as attempt
+) as a
+cross join
+    lateral (
+        values
+        (
+            case
+                when a.outcome_before = 'waiting_for_retry' then a.outcome_before else 'pending'
+            end,
+            'enqueued', a.enqueued_at
+        ),
+        ('enqueued', 'in_progress', a.claimed_at),
+        ('in_progress', a.outcome, a.finished_at)
+    ) as move (from_state, to_state, moved_at)
+union all
+select
+    change.task_uuid,
+    change.step_no,
+    change.from_state,
+    change.to_state,
+    change.changed_at,
+    null,
+    null,
+    change.action,
+    change.actor,
+    change.reason
+from tasker.changes as change;

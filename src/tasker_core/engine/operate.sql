@@ -1,0 +1,277 @@
+-- What an operator may do: cancel a task; reset, resolve or complete a step.
+--
+-- Each locks the task first, is recorded with actor and reason, and moves the task on
+-- in the same transaction.
+--
+-- out   refused_by: 'task' or 'step' when its state forbids the action, null when it is done;
+--       state: the state that forbids it (null: there is no such thing), or the new one
+
+create function tasker.cancel_task(
+    its_uuid uuid, by_actor text, why text, out refused_by text, out state text
+)
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+    moment timestamptz;
+    task tasker.tasks;
+begin
+    select * into task from tasker.lock_tasks(array[its_uuid]);
+    if task.state is null or task.state in ('complete', 'error', 'cancelled', 'resolved_manually')
+    then
+        refused_by := 'task';
+        state := task.state;
+        return;
+    end if;
+    moment := tasker.now();
+
+    -- ready before leases: a claim that is under way moves a step in this direction
+    delete from tasker.delayed as d where d.task_uuid = its_uuid;
+    delete from tasker.ready as r where r.task_uuid = its_uuid;
+    perform tasker.end_leases(
+        moment, its_uuid, null, 'cancelled',
+        '{"message": "the task was cancelled", "error_type": "cancelled", "retryable": false}'
+    );
+    perform tasker.record_action(
+        moment, its_uuid, step.step_no, step.state, 'cancelled', 'cancel', by_actor, why, null
+    )
+    from tasker.steps as step
+    where step.task_uuid = its_uuid and step.state in ('pending', 'error')
+    order by step.step_no;
+
+    update tasker.steps as step
+    set state = 'cancelled', completed_at = moment
+    where step.task_uuid = its_uuid and step.state in ('pending', 'error');
+
+    perform tasker.change_task(moment, its_uuid, 'cancelled', 'cancel', by_actor, why);
+    perform pg_notify('tasker_cancelled', its_uuid::text);
+    state := 'cancelled';
+end;
+$$;
+
+-- Run a failed step again: its attempts so far are forgiven. While another step of a
+-- halted task is still in error, the step waits until that one is dealt with too.
+create function tasker.reset_step(
+    its_task uuid, its_step_no int, by_actor text, why text, drops_checkpoint boolean,
+    out refused_by text, out state text
+)
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+    moment timestamptz;
+    task tasker.tasks;
+begin
+    select * into task from tasker.lock_tasks(array[its_task]);
+    if task.state in ('complete', 'cancelled', 'resolved_manually') then
+        refused_by := 'task';
+        state := task.state;
+        return;
+    end if;
+    select seen.state into state from tasker.step_states as seen
+    where seen.task_uuid = its_task and seen.step_no = its_step_no;
+    if state is distinct from 'error' then
+        refused_by := 'step';
+        return;
+    end if;
+    moment := tasker.now();
+
+    update tasker.steps as step
+    set
+        state = 'pending',
+        forgiven = step.attempt,
+        checkpoint = case when not drops_checkpoint then step.checkpoint end
+    where step.task_uuid = its_task and step.step_no = its_step_no;
+
+    perform tasker.record_action(
+        moment, its_task, its_step_no, 'error', 'pending', 'reset', by_actor, why, null
+    );
+    update tasker.tasks as t set failed_count = t.failed_count - 1 where t.task_uuid = its_task;
+    if task.state = 'error' then
+        perform tasker.change_task(moment, its_task, 'steps_in_process', 'reset', by_actor, why);
+    end if;
+    perform tasker.resume_task(moment, its_task);
+    state := 'pending';
+end;
+$$;
+
+-- Settle a step by hand: next_state is complete, with a result, or resolved_manually, without.
+-- A running step is settled only when forced; its worker's result is refused then.
+create function tasker.settle_step(
+    its_task uuid, its_step_no int, next_state text, its_result json, its_metadata json,
+    by_actor text, why text, forced boolean,
+    out refused_by text, out state text
+)
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+    moment timestamptz;
+    task tasker.tasks;
+    is_running boolean;
+begin
+    select * into task from tasker.lock_tasks(array[its_task]);
+    if task.state in ('complete', 'cancelled', 'resolved_manually') then
+        refused_by := 'task';
+        state := task.state;
+        return;
+    end if;
+    select seen.state into state from tasker.step_states as seen
+    where seen.task_uuid = its_task and seen.step_no = its_step_no;
+    if state is null or state in ('complete', 'cancelled', 'resolved_manually') then
+        refused_by := 'step';
+        return;
+    end if;
+
+    -- ready before leases: a claim that is under way moves the step in this direction
+    delete from tasker.delayed as d where d.task_uuid = its_task and d.step_no = its_step_no;
+    delete from tasker.ready as r where r.task_uuid = its_task and r.step_no = its_step_no;
+    is_running := exists (
+        select from tasker.leases as l where l.task_uuid = its_task and l.step_no = its_step_no
+    );
+    if is_running and not forced then
+        refused_by := 'step';
+        state := 'in_progress';
+        return;
+    end if;
+    moment := tasker.now();
+
+    perform tasker.end_leases(
+        moment, its_task, its_step_no, next_state,
+        '{"message": "an operator settled the step", "error_type": "settled_by_operator",
+          "retryable": false}'
+    );
+    if not is_running then
+        perform tasker.record_action(
+            moment, its_task, its_step_no, state, next_state,
+            case next_state when 'complete' then 'complete' else 'resolve' end,
+            by_actor, why, its_metadata
+        );
+    end if;
+    update tasker.steps as step
+    set state = next_state, result = its_result, completed_at = moment, checkpoint = null
+    where step.task_uuid = its_task and step.step_no = its_step_no;
+
+    if state = 'error' then
+        update tasker.tasks as t
+        set failed_count = t.failed_count - 1
+        where t.task_uuid = its_task;
+    end if;
+    if task.state = 'error' then
+        perform tasker.change_task(moment, its_task, 'steps_in_process', 'resolve', by_actor, why);
+    end if;
+    perform tasker.release_children(moment, array[its_task], array[its_step_no]);
+    perform tasker.resume_task(moment, its_task);
+    state := next_state;
+end;
+$$;
+
+-- End the running attempts of a task, or of one of its steps, from outside.
+create function tasker.end_leases(
+    moment timestamptz, its_task uuid, its_step_no int, its_outcome text, its_error json
+)
+returns void
+language sql
+as $$
+    with ended as (
+        delete from tasker.leases as lease
+        where lease.task_uuid = its_task
+            and (its_step_no is null or lease.step_no = its_step_no)
+        returning lease.*
+    ),
+
+    counted as (
+        update tasker.steps as step
+        set attempt = ended.attempt
+        from ended
+        where step.task_uuid = ended.task_uuid and step.step_no = ended.step_no
+            and its_outcome <> 'cancelled'
+    ),
+
+    cancelled as (
+        update tasker.steps as step
+        set attempt = ended.attempt, state = 'cancelled', completed_at = moment
+        from ended
+        where step.task_uuid = ended.task_uuid and step.step_no = ended.step_no
+            and its_outcome = 'cancelled'
+    )
+
+    insert into tasker.attempts (
+        task_uuid, step_no, attempt, worker_uuid, enqueued_at, claimed_at, finished_at,
+        outcome, error
+    )
+    select
+        ended.task_uuid, ended.step_no, ended.attempt, ended.worker_uuid, ended.enqueued_at,
+        ended.claimed_at, moment, its_outcome, its_error
+    from ended
+$$;
+
+-- Enqueue whatever may run again, and see where the task stands.
+create function tasker.resume_task(moment timestamptz, its_task uuid) returns void
+language plpgsql
+as $$
+begin
+    insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
+    select seen.task_uuid, seen.step_no, seen.lane, task.priority, seen.attempt, moment
+    from tasker.step_states as seen
+    join tasker.tasks as task using (task_uuid)
+    where seen.task_uuid = its_task
+        and seen.state = 'pending'
+        and seen.parents_left = 0
+        and not (task.halts_on_failure and task.failed_count > 0);
+
+    perform tasker.advance_tasks(moment, array[its_task]);
+    perform tasker.tell_ready(array[its_task]);
+end;
+$$;
+
+-- Write down an operator's action on a step.
+create function tasker.record_action(
+    moment timestamptz, its_task uuid, its_step_no int, old_state text, new_state text,
+    its_action text, by_actor text, why text, its_metadata json
+)
+returns void
+language sql
+as $$
+    with numbered as (
+        update tasker.tasks as task
+        set change_count = task.change_count + 1
+        where task.task_uuid = its_task
+        returning task.change_count
+    )
+
+    insert into tasker.changes
+    select
+        its_task, numbered.change_count, its_step_no, old_state, new_state, moment,
+        its_action, by_actor, why, its_metadata
+    from numbered
+$$;
+
+-- Move a task on an operator's word.
+create function tasker.change_task(
+    moment timestamptz, its_task uuid, new_state text, its_action text, by_actor text, why text
+)
+returns void
+language sql
+as $$
+    with changed as (
+        update tasker.tasks as task
+        set
+            state = new_state,
+            change_count = task.change_count + 1,
+            failed_count = case when new_state = 'cancelled' then 0 else task.failed_count end,
+            completed_at = case
+                when new_state in ('complete', 'error', 'cancelled', 'resolved_manually')
+                    then moment
+            end
+        from tasker.tasks as before
+        where task.task_uuid = its_task and before.task_uuid = its_task
+        returning task.change_count, before.state as old_state
+    )
+
+    insert into tasker.changes
+    select
+        its_task, changed.change_count, null, changed.old_state, new_state, moment,
+        its_action, by_actor, why
+    from changed
+$$;

@@ -1,0 +1,138 @@
+"""Make a template known.
+
+The template was read and checked. Here it meets the database: its steps are numbered
+once, and every task that is created from it copies them. A definition that tasks
+have used is never changed under their feet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from tasker_core.db.connect import Connection
+from tasker_core.engine.ids import MAX_STEPS, new_uuid
+from tasker_core.errors import InvalidRequest, TemplateChanged, UnknownTemplate
+from tasker_core.payload import decode, encode
+from tasker_core.templates.graph import initial_steps, version_sort_key
+from tasker_core.templates.model import TaskTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What became of a template."""
+
+    template_uuid: UUID
+    outcome: Literal["registered", "unchanged"]
+
+
+async def register_template(
+    conn: Connection, template: TaskTemplate, *, force: bool = False
+) -> Registration:
+    """Register a template, or find that this very definition is registered.
+
+    Args:
+        conn: A connection; the registration is one transaction, or part of the caller's.
+        template: The checked template.
+        force: Put the definition in force although tasks have used its version with
+            another one. Tasks that began keep what they began with.
+
+    Raises:
+        TemplateChanged: Tasks have used this version with another definition.
+        InvalidRequest: The template begins with more steps than a task can number.
+    """
+    steps = initial_steps(template)
+    if len(steps) > MAX_STEPS:
+        raise InvalidRequest("steps", len(steps), f"at most {MAX_STEPS}")
+    defined = [template.step(step.name) for step in steps]
+    row = await conn.fetchrow(
+        "select * from tasker.register_template($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, "
+        "$11, $12, $13, $14, $15, $16, $17, $18, $19::json[], $20::json[])",
+        new_uuid(),
+        template.namespace,
+        template.name,
+        template.version,
+        version_sort_key(template.version),
+        template.digest,
+        encode(template.definition, max_bytes=64 * 1024 * 1024),
+        template.identity_strategy,
+        template.on_failure == "halt",
+        force,
+        [step.name for step in steps],
+        [step.handler.callable for step in defined],
+        [step.handler.method for step in defined],
+        [step.handler.resolver or "" for step in defined],
+        [step.retry.executions for step in defined],
+        [step.retry.backoff for step in defined],
+        [step.retry.first_delay_ms for step in defined],
+        [step.retry.max_backoff_ms for step in defined],
+        [encode(step.parents, max_bytes=64 * 1024 * 1024) for step in steps],
+        [encode(step.children, max_bytes=64 * 1024 * 1024) for step in steps],
+    )
+    assert row is not None
+    if row["outcome"] == "refused":
+        raise TemplateChanged(template.namespace, template.name, template.version)
+    return Registration(row["template_uuid"], row["outcome"])
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredTemplate:
+    """A definition as the database holds it. Immutable: the id stands for the content."""
+
+    template_uuid: UUID
+    template: TaskTemplate
+
+
+class TemplateShelf:
+    """Registered templates, read once and kept: what an id names never changes."""
+
+    def __init__(self, size: int = 512) -> None:
+        self._by_uuid: dict[UUID, RegisteredTemplate] = {}
+        self._size = size
+
+    async def find(
+        self, conn: Connection, namespace: str, name: str, version: str | None = None
+    ) -> RegisteredTemplate:
+        """Find the definition in force; without a version, that of the newest version.
+
+        Raises:
+            UnknownTemplate: There is none; the error lists what there is.
+        """
+        found = await conn.fetchval(
+            "select template_uuid from tasker.current_templates "
+            "where namespace = $1 and name = $2 and ($3::text is null or version = $3) "
+            "order by version_key desc limit 1",
+            namespace,
+            name,
+            version,
+        )
+        if found is None:
+            raise UnknownTemplate(namespace, name, version, await _known(conn, namespace, name))
+        return await self.get(conn, found)
+
+    async def get(self, conn: Connection, template_uuid: UUID) -> RegisteredTemplate:
+        """Give the definition with this id, which a task names."""
+        kept = self._by_uuid.get(template_uuid)
+        if kept is not None:
+            return kept
+        text = await conn.fetchval(
+            "select definition from tasker.templates where template_uuid = $1", template_uuid
+        )
+        template = TaskTemplate.from_definition(decode(text))
+        if len(self._by_uuid) >= self._size:
+            del self._by_uuid[next(iter(self._by_uuid))]
+        kept = self._by_uuid[template_uuid] = RegisteredTemplate(template_uuid, template)
+        return kept
+
+
+async def _known(conn: Connection, namespace: str, name: str) -> Sequence[str]:
+    rows = await conn.fetch(
+        "select namespace || '/' || name || ' ' || version as label "
+        "from tasker.current_templates where name = $2 or namespace = $1 "
+        "order by name <> $2, namespace <> $1, label limit 10",
+        namespace,
+        name,
+    )
+    return [row["label"] for row in rows]

@@ -1,0 +1,66 @@
+-- Take back what was dropped: the only periodic job. Everyone may run it; one at a time does.
+--
+-- out    how many attempts were taken back, and how many delayed steps were enqueued late
+-- locks  an advisory lock, the tasks, then leases
+-- tells  channel tasker_ready
+
+create function tasker.sweep(max_attempts int default 500) returns int
+language plpgsql
+set enable_hashjoin = off
+as $$
+declare
+    moment constant timestamptz := tasker.now();
+    lost_tasks uuid[];
+    lost record;
+begin
+    if not pg_try_advisory_xact_lock(hashtext('tasker.sweep')) then
+        return 0;
+    end if;
+
+    delete from tasker.workers as worker where worker.seen_at < moment - interval '1 day';
+    perform tasker.enqueue_due(moment);
+
+    lost_tasks := array(
+        select lease.task_uuid from tasker.leases as lease
+        where lease.ends_at < moment
+        order by lease.task_uuid
+        limit max_attempts
+    );
+    if lost_tasks = '{}' then
+        return 0;
+    end if;
+    perform tasker.lock_tasks(lost_tasks);
+
+    -- a renewal may have come first: look again, now that nobody can settle these leases
+    select
+        array_agg(held.worker_uuid) as workers,
+        array_agg(held.task_uuid) as tasks,
+        array_agg(held.step_no) as steps,
+        array_agg(held.attempt) as attempts,
+        count(*)::int as total
+    into lost
+    from (
+        select * from tasker.leases as lease
+        where lease.task_uuid = any (lost_tasks) and lease.ends_at < moment
+        for update
+    ) as held;
+    if lost.total = 0 then
+        return 0;
+    end if;
+
+    perform tasker.settle_attempts(
+        lost.workers, lost.tasks, lost.steps, lost.attempts,
+        array_fill(null::json, array[lost.total]),
+        array_fill(
+            '{"message": "the worker did not renew its lease: it was killed, frozen or cut off",
+              "error_type": "worker_lost", "retryable": true}'::json,
+            array[lost.total]
+        ),
+        array_fill(true, array[lost.total]),
+        array_fill(null::interval, array[lost.total]),
+        array_fill(null::json, array[lost.total])
+    );
+    perform tasker.tell_ready(lost_tasks);
+    return lost.total;
+end;
+$$;
