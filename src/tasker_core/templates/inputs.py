@@ -10,14 +10,14 @@ from typing import Any
 import jsonschema_rs
 
 from tasker_core.errors import InvalidContext, NotStorable, Violation
-from tasker_core.payload import decode, encode
+from tasker_core.payload import MAX_BYTES, decode, encode
 from tasker_core.templates.document import pointer
 from tasker_core.templates.model import TaskTemplate
 
 MAX_VIOLATIONS = 1000  # a list of a million wrong items is told by its first thousand
 
 
-def check_context(template: TaskTemplate, context: Any) -> str:
+def check_context(template: TaskTemplate, context: Any, *, max_bytes: int = MAX_BYTES) -> str:
     """Give the context as JSON text, once it is what the template asks for.
 
     Checked in this order: it can be stored, it is an object, `required_fields`
@@ -29,7 +29,7 @@ def check_context(template: TaskTemplate, context: Any) -> str:
             violation.
     """
     try:
-        text = encode(context)
+        text = encode(context, max_bytes=max_bytes)
     except NotStorable as error:
         stored = Violation(error.pointer, error.reason, "storable")
         raise InvalidContext(template.label, [stored]) from None

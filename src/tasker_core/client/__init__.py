@@ -1,0 +1,43 @@
+"""The HTTP API as Python functions: `TaskerClient`, and `AsyncTaskerClient` for async code.
+
+client.py   the two clients, alike but for `await`
+calls.py    what each function asks for, and how the answer is read
+address.py  which server, and with which credentials
+answers.py  what comes back
+errors.py   what may go wrong
+"""
+
+from tasker_core.client.answers import (
+    HealthResponse,
+    PaginationInfo,
+    StepAuditResponse,
+    StepResponse,
+    TaskListResponse,
+    TaskResponse,
+)
+from tasker_core.client.client import AsyncTaskerClient, TaskerClient
+from tasker_core.client.errors import (
+    TaskConflictError,
+    TaskerClientError,
+    TaskerConnectionError,
+    TaskNotFoundError,
+    TaskValidationError,
+    TaskWaitTimeout,
+)
+
+__all__ = [
+    "AsyncTaskerClient",
+    "HealthResponse",
+    "PaginationInfo",
+    "StepAuditResponse",
+    "StepResponse",
+    "TaskConflictError",
+    "TaskListResponse",
+    "TaskNotFoundError",
+    "TaskResponse",
+    "TaskValidationError",
+    "TaskWaitTimeout",
+    "TaskerClient",
+    "TaskerClientError",
+    "TaskerConnectionError",
+]

@@ -1,0 +1,54 @@
+"""Which server, and with which credentials.
+
+What is given wins, then the environment, then a server on this machine:
+
+=============  ==================================================================
+base_url       TASKER_URL, TASKER_ORCHESTRATION_URL, ORCHESTRATION_URL
+token          TASKER_ORCHESTRATION_AUTH_TOKEN, TASKER_AUTH_TOKEN
+api_key        TASKER_API_KEY, sent in the header that TASKER_API_KEY_HEADER names
+=============  ==================================================================
+
+A token beats an API key; what is given beats everything in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+DEFAULT_URL = "http://localhost:8080"
+
+_URL_VARIABLES = ("TASKER_URL", "TASKER_ORCHESTRATION_URL", "ORCHESTRATION_URL")
+_TOKEN_VARIABLES = ("TASKER_ORCHESTRATION_AUTH_TOKEN", "TASKER_AUTH_TOKEN")
+
+
+def resolve_url(base_url: str | None) -> str:
+    """Say where the server is, without a slash at the end.
+
+    Raises:
+        ValueError: It is not an http or https URL.
+    """
+    url, source = base_url, "base_url"
+    if url is None:
+        url, source = _first(_URL_VARIABLES) or (DEFAULT_URL, "")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(f"{source} is {url!r}, but must be a URL like {DEFAULT_URL}")
+    return url.rstrip("/")
+
+
+def auth_headers(api_key: str | None, token: str | None) -> dict[str, str]:
+    """Give the one header that says who calls, or none."""
+    if token is None and api_key is None:
+        found = _first(_TOKEN_VARIABLES)
+        token = found[0] if found else None
+        api_key = os.environ.get("TASKER_API_KEY") or None
+    if token is not None:
+        return {"Authorization": f"Bearer {token}"}
+    if api_key is not None:
+        return {os.environ.get("TASKER_API_KEY_HEADER") or "X-API-Key": api_key}
+    return {}
+
+
+def _first(names: tuple[str, ...]) -> tuple[str, str] | None:
+    return next(((os.environ[name], name) for name in names if os.environ.get(name)), None)

@@ -1,0 +1,145 @@
+"""What comes back from the server, as plain frozen objects.
+
+`from_dict` leaves out what it does not know and gives what is missing its default, so
+that an older client reads a newer server. Moments stay text, as the server wrote them.
+The objects have a `__dict__`: applications put it into their own JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+A = TypeVar("A", bound="Answer")
+
+
+class Answer:
+    """Reads itself from a JSON object."""
+
+    @classmethod
+    def from_dict(cls: type[A], data: Mapping[str, Any]) -> A:
+        """Build it from a JSON object."""
+        names = cls.__dataclass_fields__  # type: ignore[attr-defined] # each is a dataclass
+        return cls(**{name: value for name, value in data.items() if name in names})
+
+
+@dataclass(frozen=True)
+class TaskResponse(Answer):
+    """One task. `steps` holds an object a step; it is empty in lists."""
+
+    task_uuid: str = ""
+    name: str = ""
+    namespace: str = ""
+    version: str = ""
+    status: str = ""
+    created_at: str = ""
+    updated_at: str = ""
+    completed_at: str | None = None
+    context: dict[str, Any] = field(default_factory=dict)
+    initiator: str = ""
+    source_system: str = ""
+    reason: str = ""
+    priority: int | None = None
+    tags: list[str] | None = None
+    correlation_id: str = ""
+    parent_correlation_id: str | None = None
+    total_steps: int = 0
+    pending_steps: int = 0
+    in_progress_steps: int = 0
+    completed_steps: int = 0
+    failed_steps: int = 0
+    ready_steps: int = 0
+    execution_status: str = ""
+    recommended_action: str = ""
+    completion_percentage: float = 0.0
+    health_status: str = ""
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    enqueued_steps: int = 0
+    waiting_for_retry_steps: int = 0
+    cancelled_steps: int = 0
+
+
+@dataclass(frozen=True)
+class PaginationInfo(Answer):
+    """Where in a list a page is; pages are counted from 1."""
+
+    page: int = 0
+    per_page: int = 50
+    total_count: int = 0
+    total_pages: int = 0
+    has_next: bool = False
+    has_previous: bool = False
+
+
+@dataclass(frozen=True)
+class TaskListResponse(Answer):
+    """A page of tasks, the youngest first."""
+
+    tasks: list[TaskResponse] = field(default_factory=list)
+    pagination: PaginationInfo = PaginationInfo()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TaskListResponse:
+        """Build it, and what it holds, from a JSON object."""
+        return cls(
+            [TaskResponse.from_dict(task) for task in data.get("tasks") or ()],
+            PaginationInfo.from_dict(data.get("pagination") or {}),
+        )
+
+
+@dataclass(frozen=True)
+class StepResponse(Answer):
+    """One step. `results` is how its last attempt ended: `{"success", "result", "error", …}`."""
+
+    step_uuid: str = ""
+    task_uuid: str = ""
+    name: str = ""
+    created_at: str = ""
+    updated_at: str = ""
+    completed_at: str | None = None
+    results: dict[str, Any] | None = None
+    current_state: str = ""
+    dependencies_satisfied: bool = False
+    retry_eligible: bool = False
+    ready_for_execution: bool = False
+    total_parents: int = 0
+    completed_parents: int = 0
+    attempts: int = 0
+    max_attempts: int = 0
+    last_failure_at: str | None = None
+    next_retry_at: str | None = None
+    last_attempted_at: str | None = None
+
+
+@dataclass(frozen=True)
+class StepAuditResponse(Answer):
+    """One thing that happened to a step: an attempt that ended, or an operator's action."""
+
+    audit_uuid: str = ""
+    workflow_step_uuid: str = ""
+    transition_uuid: str = ""
+    task_uuid: str = ""
+    recorded_at: str = ""
+    worker_uuid: str | None = None
+    correlation_id: str | None = None
+    success: bool = False
+    execution_time_ms: int | None = None
+    result: dict[str, Any] | None = None
+    step_name: str = ""
+    from_state: str | None = None
+    to_state: str = ""
+    kind: str = ""
+    attempt: int | None = None
+    action: str | None = None
+    actor: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class HealthResponse(Answer):
+    """Whether the server answers."""
+
+    healthy: bool = False
+    status: str = ""
+    timestamp: str = ""

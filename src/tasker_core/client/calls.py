@@ -1,0 +1,238 @@
+"""What each function of the clients asks for, and how the answer is read.
+
+A call is a value. Both clients send it, one with `await`; nothing here talks to anybody.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+from uuid import UUID
+
+import orjson
+
+from tasker_core.client.answers import (
+    HealthResponse,
+    StepAuditResponse,
+    StepResponse,
+    TaskListResponse,
+    TaskResponse,
+)
+from tasker_core.client.errors import TaskerClientError, error_for
+
+T = TypeVar("T")
+
+_TASK_STATES_ENDED = frozenset({"complete", "error", "cancelled", "resolved_manually"})
+
+LONGEST_REST_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request, and the way to read its answer."""
+
+    method: str
+    path: str
+    read: Callable[[Any], T]
+    query: Mapping[str, Any] | None = None
+    body: Any = None
+    accepts: tuple[int, ...] = ()  # statuses from 400 that are answers, not errors
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending it twice does no more than sending it once."""
+        return self.method in ("GET", "DELETE")
+
+
+def read_answer(call: Call[T], status: int, content: bytes, content_type: str) -> T:
+    """Read the answer to a call.
+
+    Raises:
+        TaskerClientError: The server refused it, or it is not an answer of Tasker's.
+    """
+    try:
+        document = orjson.loads(content)
+    except ValueError:
+        raise TaskerClientError(
+            f"{call.method} {call.path} was answered with {status} and "
+            f"{content_type or 'no content type'}, not with JSON; is this a Tasker server?",
+            status_code=status,
+            recoverable=status >= 500,
+            details={"body": content[:500].decode("utf-8", "replace")},
+        ) from None
+    if status >= 400 and status not in call.accepts:
+        raise error_for(status, document if isinstance(document, dict) else {"body": document})
+    return call.read(document)
+
+
+def may_repeat(call: Call[T], status: int) -> bool:
+    """Say whether the same call may do better in a moment."""
+    return call.repeatable and status in (429, 502, 503, 504) and status not in call.accepts
+
+
+def rest_before(retry: int, asked_for: str | None) -> float:
+    """Say how long to rest before a retry, counted from 1, in seconds.
+
+    Half a second, doubled each time, drawn between nothing and that; or what the
+    server asked for in Retry-After. At most 30 seconds.
+    """
+    if asked_for is not None and asked_for.isdigit():
+        return min(float(asked_for), LONGEST_REST_SECONDS)
+    return random.uniform(0, min(0.25 * 2.0 ** min(retry, 10), LONGEST_REST_SECONDS))
+
+
+def has_ended(task: TaskResponse) -> bool:
+    """Say whether nothing more will happen to a task by itself."""
+    return task.status in _TASK_STATES_ENDED
+
+
+# --- the calls --------------------------------------------------------------------------
+
+
+def create_task(
+    name: str,
+    *,
+    namespace: str,
+    context: Mapping[str, Any] | None,
+    version: str | None,
+    initiator: str,
+    source_system: str,
+    reason: str,
+    more: Mapping[str, Any],
+) -> Call[TaskResponse]:
+    body = {
+        "name": name,
+        "namespace": namespace,
+        "version": version,
+        "context": dict(context or {}),
+        "initiator": initiator,
+        "source_system": source_system,
+        "reason": reason,
+        **more,
+    }
+    return Call("POST", "/v1/tasks", TaskResponse.from_dict, body=body)
+
+
+def get_task(task_uuid: UUID | str, *, include_steps: bool = True) -> Call[TaskResponse]:
+    query = None if include_steps else {"include_steps": "false"}
+    return Call("GET", _task(task_uuid), TaskResponse.from_dict, query=query)
+
+
+def list_tasks(limit: int, offset: int, filters: Mapping[str, Any]) -> Call[TaskListResponse]:
+    if limit < 1 or offset < 0:
+        raise ValueError(f"limit must be at least 1 and offset at least 0, not {limit}, {offset}")
+    query: dict[str, Any] = {"page": offset // limit + 1, "per_page": limit}
+    for key, value in filters.items():
+        if isinstance(value, bool):
+            query[key] = "true" if value else "false"
+        elif value is not None:
+            query[key] = str(value)
+    return Call("GET", "/v1/tasks", TaskListResponse.from_dict, query=query)
+
+
+def cancel_task(task_uuid: UUID | str, reason: str | None) -> Call[dict[str, bool]]:
+    query = None if reason is None else {"reason": reason}
+    return Call("DELETE", _task(task_uuid), lambda _: {"cancelled": True}, query=query)
+
+
+def list_task_steps(task_uuid: UUID | str) -> Call[list[StepResponse]]:
+    return Call("GET", f"{_task(task_uuid)}/workflow_steps", _each(StepResponse.from_dict))
+
+
+def list_task_transitions(task_uuid: UUID | str) -> Call[list[dict[str, Any]]]:
+    return Call("GET", f"{_task(task_uuid)}/transitions", list)
+
+
+def get_step(task_uuid: UUID | str, step_uuid: UUID | str) -> Call[StepResponse]:
+    return Call("GET", _step(task_uuid, step_uuid), StepResponse.from_dict)
+
+
+def get_step_audit_history(
+    task_uuid: UUID | str, step_uuid: UUID | str
+) -> Call[list[StepAuditResponse]]:
+    path = f"{_step(task_uuid, step_uuid)}/audit"
+    return Call("GET", path, _each(StepAuditResponse.from_dict))
+
+
+def change_step(
+    task_uuid: UUID | str, step_uuid: UUID | str, action: Mapping[str, Any]
+) -> Call[StepResponse]:
+    return Call("PATCH", _step(task_uuid, step_uuid), StepResponse.from_dict, body=dict(action))
+
+
+def list_templates(namespace: str | None) -> Call[dict[str, Any]]:
+    query = None if namespace is None else {"namespace": namespace}
+    return Call("GET", "/v1/templates", dict, query=query)
+
+
+def get_template(namespace: str, name: str, version: str) -> Call[dict[str, Any]]:
+    path = "/".join(quote(part, safe="") for part in (namespace, name, version))
+    return Call("GET", f"/v1/templates/{path}", dict)
+
+
+def health_check() -> Call[HealthResponse]:
+    return Call("GET", "/health", _health)
+
+
+def readiness() -> Call[dict[str, Any]]:
+    return Call("GET", "/health/ready", dict, accepts=(503,))
+
+
+def reset_action(reason: str, actor: str, drop_checkpoint: bool) -> dict[str, Any]:
+    return {
+        "action_type": "reset_for_retry",
+        "reason": reason,
+        "reset_by": actor,
+        "drop_checkpoint": drop_checkpoint,
+    }
+
+
+def resolve_action(reason: str, actor: str, force: bool) -> dict[str, Any]:
+    return {
+        "action_type": "resolve_manually",
+        "reason": reason,
+        "resolved_by": actor,
+        "force": force,
+    }
+
+
+def complete_action(
+    result: Any, metadata: Any, reason: str, actor: str, force: bool
+) -> dict[str, Any]:
+    return {
+        "action_type": "complete_manually",
+        "completion_data": {"result": result, "metadata": metadata},
+        "reason": reason,
+        "completed_by": actor,
+        "force": force,
+    }
+
+
+# --- helpers ------------------------------------------------------------------------------
+
+
+def _health(document: Mapping[str, Any]) -> HealthResponse:
+    status = str(document.get("status", ""))
+    return HealthResponse(status == "healthy", status, str(document.get("timestamp", "")))
+
+
+def _each(read: Callable[[Any], T]) -> Callable[[Any], list[T]]:
+    return lambda documents: [read(document) for document in documents]
+
+
+def _task(task_uuid: UUID | str) -> str:
+    return f"/v1/tasks/{_uuid('task_uuid', task_uuid)}"
+
+
+def _step(task_uuid: UUID | str, step_uuid: UUID | str) -> str:
+    return f"{_task(task_uuid)}/workflow_steps/{_uuid('step_uuid', step_uuid)}"
+
+
+def _uuid(what: str, value: UUID | str) -> UUID:
+    try:
+        return value if isinstance(value, UUID) else UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(f"{what} is {value!r}, but must be a UUID") from None

@@ -1,0 +1,15 @@
+"""Check the request, call one engine function, answer.
+
+A request passes from the outside in:
+
+edge.py          an id for the request and its reply, an end to what takes too long
+auth.py          who calls
+routes/          one function an endpoint
+body.py          bytes → a checked request
+backend.py       what the routes work with: connections, templates, settings
+render.py        what the engine read → what the caller sees
+problems.py      every error → its status, its code and its words
+
+Around them: app.py puts them together, registration.py registers templates at start,
+sweeper.py sweeps, openapi.py describes, run.py listens.
+"""

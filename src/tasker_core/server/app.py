@@ -1,0 +1,98 @@
+"""Put the server together: layers, routes, and what lives as long as it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from tasker_core.db import Database, migrate, resolve_database
+from tasker_core.server import problems
+from tasker_core.server.backend import Backend
+from tasker_core.server.edge import Edge
+from tasker_core.server.openapi import describe
+from tasker_core.server.registration import register_directories
+from tasker_core.server.routes import health, steps, tasks
+from tasker_core.server.routes import templates as registered
+from tasker_core.server.sweeper import keep_sweeping
+from tasker_core.settings import Settings
+
+POOL_SIZE = 10
+
+
+def create_app(
+    settings: Settings,
+    database: Database | None = None,
+    templates: Sequence[Path | str] = (),
+    *,
+    strict_templates: bool = False,
+) -> FastAPI:
+    """Build the server as an ASGI app; it connects when its lifespan begins.
+
+    Args:
+        settings: How it runs.
+        database: Where the data is; stays the caller's. None: what the settings say.
+        templates: Directories whose templates are registered at start, beside the
+            settings' own `template_path`. `app.state.backend.templates` tells what
+            became of them.
+        strict_templates: Refuse to start when one of them is refused.
+
+    The lifespan raises:
+        SetupError: There is no database, or its schema is not this program's.
+        TemplateError: With `strict_templates` only.
+    """
+    backend = Backend(settings)
+    own = () if settings.template_path is None else (settings.template_path,)
+    paths = [*own, *templates]
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with _running(backend, database, paths, strict_templates):
+            yield
+
+    app = FastAPI(
+        title="Tasker Web API",
+        version="1.0.0",
+        lifespan=lifespan,
+        openapi_url="/api-docs/openapi.json",
+        docs_url="/api-docs/ui",
+        redoc_url=None,
+    )
+    app.state.backend = backend
+    app.state.api_routes = []
+    for room in (tasks, steps, registered, health):
+        app.state.api_routes += room.router.routes
+        app.include_router(room.router)
+    problems.install(app)
+    describe(app)
+    # Layers, from the inside out. Authentication is to come here: inside the edge, so
+    # that its replies have an id too, and outside the routes, so that it needs no body.
+    app.add_middleware(Edge)
+    return app
+
+
+@asynccontextmanager
+async def _running(
+    backend: Backend, given: Database | None, paths: Sequence[Path | str], strict: bool
+) -> AsyncIterator[None]:
+    """Hold the pool and the sweeper for as long as the server runs."""
+    async with AsyncExitStack() as stack:
+        database = given
+        if database is None:
+            database = await asyncio.to_thread(resolve_database, backend.settings)
+            stack.push_async_callback(asyncio.to_thread, database.close)
+        pool = await database.pool("tasker-server", max_size=POOL_SIZE)
+        stack.push_async_callback(pool.close)
+        stack.callback(setattr, backend, "pool", None)
+        backend.pool, backend.draining = pool, False
+        async with backend.connection() as conn:
+            await migrate.check(conn)
+            backend.templates = await register_directories(conn, paths, strict=strict)
+        stop = asyncio.Event()
+        sweeper = asyncio.create_task(keep_sweeping(backend, database, stop))
+        stack.push_async_callback(asyncio.wait, [sweeper])
+        stack.callback(stop.set)
+        yield

@@ -1,0 +1,85 @@
+"""Describe the API: what FastAPI finds, and the bodies that it does not read itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from tasker_core.wire.problems import MEDIA_TYPE, Problem
+from tasker_core.wire.steps import CompleteManually, ResetForRetry, ResolveManually
+from tasker_core.wire.tasks import CancelRequest, TaskRequest
+
+_REF = "#/components/schemas/{model}"
+_BODIES: tuple[type[BaseModel], ...] = (
+    TaskRequest,
+    CancelRequest,
+    ResetForRetry,
+    ResolveManually,
+    CompleteManually,
+)
+
+
+def body_of(model: str, *, required: bool = True) -> dict[str, Any]:
+    """Say that a route's body is this model."""
+    return _body({"$ref": _REF.format(model=model)}, required)
+
+
+def step_action_body() -> dict[str, Any]:
+    """Say that a route's body is one of the actions on a step."""
+    mapping = {
+        "reset_for_retry": _REF.format(model="ResetForRetry"),
+        "resolve_manually": _REF.format(model="ResolveManually"),
+        "complete_manually": _REF.format(model="CompleteManually"),
+    }
+    union = {
+        "oneOf": [{"$ref": ref} for ref in mapping.values()],
+        "discriminator": {"propertyName": "action_type", "mapping": mapping},
+    }
+    return _body(union, True)
+
+
+def problems_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Say with which statuses a route refuses."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="ApiError")}}}
+    return {status: {"description": "Problem", "content": content} for status in statuses}
+
+
+def describe(app: FastAPI) -> None:
+    """Let the app describe itself as it is."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            _complete(document)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's own way to extend it
+
+
+def _complete(document: dict[str, Any]) -> None:
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in _BODIES], ref_template=_REF
+    )
+    _, answers = models_json_schema([(Problem, "serialization")], ref_template=_REF)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas |= definitions["$defs"]
+    for name, schema in answers["$defs"].items():
+        schemas["ApiError" if name == "Problem" else name] = schema
+    for path in document["paths"].values():
+        for operation in path.values():
+            answer = operation["responses"].pop("422", None)  # FastAPI's own shape is not ours
+            if answer and MEDIA_TYPE in answer["content"]:
+                operation["responses"]["422"] = answer
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+
+
+def _body(schema: dict[str, Any], required: bool) -> dict[str, Any]:
+    return {
+        "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}
+    }

@@ -1,0 +1,39 @@
+"""One function an endpoint, one module a resource; what they share is here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, BeforeValidator, TypeAdapter
+from starlette.responses import Response
+
+from tasker_core.wire.common import Text
+
+
+def _absent(value: Any) -> Any:
+    return None if value == "" else value
+
+
+# A word in the query; `?status=` is the same as none.
+Word = Annotated[Text | None, BeforeValidator(_absent)]
+
+
+def router() -> APIRouter:
+    """Make a router whose routes build their replies themselves."""
+    return APIRouter(default_response_class=Response)
+
+
+def answer(model: BaseModel, status: int = 200, **headers: str) -> Response:
+    """Build the reply from what the caller is to see."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(model.model_dump_json(), status, named, "application/json")
+
+
+def answer_list(
+    adapter: TypeAdapter[Any], models: Sequence[BaseModel], *, exclude_none: bool = False
+) -> Response:
+    """Build a reply that is a JSON array."""
+    content = adapter.dump_json(list(models), exclude_none=exclude_none)
+    return Response(content, media_type="application/json")

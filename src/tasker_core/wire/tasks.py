@@ -1,0 +1,124 @@
+"""What asks for a task, and what a task looks like."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field, Strict
+
+from tasker_core.states import TaskState
+from tasker_core.wire.common import Answer, Moment, Request, Text
+from tasker_core.wire.steps import StepReadiness
+
+ExecutionStatus = Literal[
+    "has_ready_steps",
+    "processing",
+    "blocked_by_failures",
+    "all_complete",
+    "waiting_for_dependencies",
+]
+
+RecommendedAction = Literal[
+    "execute_ready_steps",
+    "wait_for_completion",
+    "handle_failures",
+    "finalize_task",
+    "wait_for_dependencies",
+    "none",
+]
+
+
+class TaskRequest(Request):
+    """A request for a task. Only the template's name is mandatory."""
+
+    name: Text = Field(min_length=1, max_length=255)
+    namespace: Text = Field("default", min_length=1, max_length=255)
+    version: Text | None = Field(
+        None,
+        min_length=1,
+        max_length=50,
+        description="Left out or null: the newest registered version.",
+    )
+    context: dict[str, Any] = Field({}, description="What the steps work on.")
+    initiator: Text | None = Field(
+        None, min_length=1, max_length=255, description="Left out or null: whoever calls."
+    )
+    source_system: Text = Field("api", min_length=1, max_length=255)
+    reason: Text = Field("Task requested", min_length=1, max_length=500)
+    tags: list[Annotated[Text, Field(min_length=1, max_length=255)]] = Field([])
+    priority: Annotated[int, Strict()] | None = Field(
+        0, ge=-100, le=100, description="The higher goes first."
+    )
+    correlation_id: UUID | None = Field(None, description="Left out or null: a new one.")
+    parent_correlation_id: UUID | None = None
+    idempotency_key: Text | None = Field(
+        None,
+        min_length=1,
+        max_length=255,
+        description="What makes a task the same task; overrules the template's identity_strategy.",
+    )
+    options: dict[str, Any] | None = Field(None, description="Accepted, without effect.")
+    requested_at: Any = Field(
+        None, description="Accepted, without effect: the database's clock counts."
+    )
+
+
+class CancelRequest(Request):
+    """Why a task is cancelled; the whole body may be left out."""
+
+    reason: Text | None = Field(None, min_length=1, max_length=500)
+
+
+class TaskResponse(Answer):
+    """One task, with its steps counted by state. `total_steps` is the sum of the counters
+    but `ready_steps`, which counts the enqueued ones once more."""
+
+    task_uuid: UUID
+    name: str
+    namespace: str
+    version: str
+    status: TaskState
+    created_at: Moment
+    updated_at: Moment
+    completed_at: Moment | None = Field(description="Set in every terminal state.")
+    context: dict[str, Any]
+    initiator: str
+    source_system: str
+    reason: str
+    priority: int
+    tags: list[str]
+    correlation_id: UUID
+    parent_correlation_id: UUID | None
+    total_steps: int
+    pending_steps: int
+    enqueued_steps: int
+    in_progress_steps: int
+    waiting_for_retry_steps: int
+    completed_steps: int = Field(description="Complete or resolved manually.")
+    failed_steps: int = Field(description="In error.")
+    cancelled_steps: int
+    ready_steps: int = Field(description="Claimable now: the same as enqueued_steps.")
+    execution_status: ExecutionStatus
+    recommended_action: RecommendedAction
+    completion_percentage: float = Field(description="0 to 100, with two decimals.")
+    health_status: Literal["healthy", "blocked"]
+    steps: list[StepReadiness] = Field(description="Empty in lists.")
+
+
+class Pagination(Answer):
+    """Where in a list this page is."""
+
+    page: int = Field(description="Counted from 1.")
+    per_page: int
+    total_count: int
+    total_pages: int
+    has_next: bool
+    has_previous: bool
+
+
+class TaskListResponse(Answer):
+    """A page of tasks, the youngest first."""
+
+    tasks: list[TaskResponse]
+    pagination: Pagination

@@ -1,0 +1,111 @@
+"""The clients against the server that they are for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from support.flows import CHAIN, Worker, begin_one, step_id, template
+from tasker_core.client import (
+    AsyncTaskerClient,
+    TaskConflictError,
+    TaskerClient,
+    TaskerConnectionError,
+    TaskNotFoundError,
+    TaskValidationError,
+)
+from tasker_core.engine.register import register_template
+from tasker_core.server.app import create_app
+from tasker_core.server.run import Server
+from tasker_core.settings import Settings
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[AsyncTaskerClient]:
+    """An async client of the server."""
+    transport = httpx.ASGITransport(app)
+    async with AsyncTaskerClient(base_url="http://tasker", transport=transport) as client:
+        yield client
+
+
+async def test_a_task_from_its_creation_to_its_end(
+    client: AsyncTaskerClient, conn: Any, worker: Worker
+) -> None:
+    """Create, look, wait: every field that the client knows is filled."""
+    await register_template(conn, template())
+    created = await client.create_task("flow", namespace="shop", context={"a": 1}, tags=["x"])
+    await worker.succeed(await worker.claim_one())
+    ended = await client.wait_for_completion(created.task_uuid, timeout=0)
+    listed = await client.list_tasks(namespace="shop", status="complete")
+    (step,) = await client.list_task_steps(created.task_uuid)
+
+    assert (created.status, created.initiator) == ("steps_in_process", "tasker-core-python")
+    assert (created.source_system, created.context) == ("tasker-core", {"a": 1})
+    assert (ended.status, ended.completion_percentage) == ("complete", 100.0)
+    assert ended.steps[0]["current_state"] == "complete"
+    assert [task.task_uuid for task in listed.tasks] == [created.task_uuid]
+    assert listed.pagination.total_count == 1
+    assert step.results is not None
+    assert step.results["result"] == {"by": "a"}
+    assert await client.get_step(created.task_uuid, step.step_uuid) == step
+    (audit,) = await client.get_step_audit_history(created.task_uuid, step.step_uuid)
+    assert (audit.success, audit.to_state, audit.step_name) == (True, "complete", "a")
+    assert len(await client.list_task_transitions(created.task_uuid)) == 4
+    assert (await client.list_templates())["total_count"] == 1
+    assert (await client.get_template("shop", "flow", "1.0.0"))["steps"][0]["name"] == "a"
+
+
+async def test_an_operators_hand(client: AsyncTaskerClient, conn: Any, worker: Worker) -> None:
+    """Reset, complete, resolve, cancel."""
+    task = await begin_one(conn, template(CHAIN))
+    a, b, c = [await step_id(conn, task, name) for name in "abc"]
+    await worker.fail(await worker.claim_one(), retryable=False)
+
+    assert (await client.reset_step(task, a, reason="r")).current_state == "enqueued"
+    done = await client.complete_step(task, a, {"n": 1}, reason="r", actor="ann")
+    assert done.results is not None
+    assert done.results["metadata"]["completed_by"] == "ann"
+    assert (await client.resolve_step(task, b, reason="r")).current_state == "resolved_manually"
+    with pytest.raises(TaskConflictError) as caught:
+        await client.resolve_step(task, b, reason="r")
+    assert caught.value.details["current_state"] == "resolved_manually"
+    assert await client.cancel_task(task) == {"cancelled": True}
+    assert (await client.get_step(task, c)).current_state == "cancelled"
+
+
+async def test_refusals_are_errors(client: AsyncTaskerClient, conn: Any) -> None:
+    """Each of its own class."""
+    await register_template(conn, template(input_schema={"type": "object", "required": ["id"]}))
+
+    with pytest.raises(TaskValidationError) as caught:
+        await client.create_task("flow", namespace="shop")
+    assert caught.value.errors[0]["pointer"] == "/context/id"
+    with pytest.raises(TaskNotFoundError, match="shop/flow"):
+        await client.create_task("flaw", namespace="shop")
+    with pytest.raises(TaskValidationError, match="per_page"):
+        await client.list_tasks(limit=101)
+
+
+async def test_the_sync_client_over_a_socket(clean_database: str, conn: Any) -> None:
+    """From another thread, as applications use it; afterwards nobody is there."""
+    await register_template(conn, template())
+    server = Server(create_app(Settings(database_url=clean_database)), port=0)
+    url = await server.start()
+
+    def use() -> str:
+        with TaskerClient(base_url=url) as client:
+            assert client.health_check().healthy
+            assert client.readiness()["status"] == "ready"
+            return client.create_task("flow", namespace="shop").status
+
+    status = await asyncio.to_thread(use)
+    await server.stop()
+
+    assert status == "steps_in_process"
+    with pytest.raises(TaskerConnectionError):
+        await asyncio.to_thread(TaskerClient(base_url=url, max_retries=0).health_check)

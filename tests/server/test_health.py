@@ -1,0 +1,83 @@
+"""/health: whether the process lives, and whether it can do its work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from support.flows import begin_one, template
+from tasker_core.engine.claim import list_lanes
+from tasker_core.engine.ids import new_uuid
+from tasker_core.engine.lease import beat
+
+
+async def test_health_and_live_look_at_nothing(api: httpx.AsyncClient) -> None:
+    """200 with the time."""
+    healthy, alive = (await api.get("/health")).json(), (await api.get("/health/live")).json()
+
+    assert (healthy["status"], alive["status"]) == ("healthy", "alive")
+    assert healthy["timestamp"].endswith("Z")
+
+
+async def test_ready_when_database_and_schema_are(api: httpx.AsyncClient) -> None:
+    """Every check says how long it took."""
+    reply = await api.get("/health/ready")
+    document = reply.json()
+
+    assert (reply.status_code, document["status"]) == (200, "ready")
+    assert set(document["checks"]) == {"database", "schema", "workers"}
+    for check in document["checks"].values():
+        assert (check["status"], check["message"]) == ("healthy", None)
+        assert check["duration_ms"] >= 0
+    assert document["info"]["operational_state"] == "Normal"
+    assert (await api.get("/health/detailed")).json()["status"] == "healthy"
+
+
+async def test_a_starved_handler_degrades_but_does_not_stop(
+    api: httpx.AsyncClient, conn: Any
+) -> None:
+    """The handler is named, until a live worker has it."""
+    await begin_one(conn, template(callables={"a": "shop.charge"}))
+    starved = await api.get("/health/ready")
+    detailed = (await api.get("/health/detailed")).json()
+    lanes = [lane.lane for lane in await list_lanes(conn)]
+    await beat(conn, new_uuid(), host="h", pid=1, version="1", concurrency=1, lanes=lanes)
+    served = await api.get("/health/ready")
+
+    assert (starved.status_code, starved.json()["status"]) == (200, "ready")
+    assert starved.json()["checks"]["workers"]["status"] == "degraded"
+    assert "shop.charge" in starved.json()["checks"]["workers"]["message"]
+    assert detailed["status"] == "degraded"
+    assert served.json()["checks"]["workers"]["status"] == "healthy"
+
+
+async def test_another_schema_is_not_ready(api: httpx.AsyncClient, conn: Any) -> None:
+    """An upgrade under a running server shows."""
+    await conn.execute("update tasker.schema_functions set checksum = 'x' || checksum")
+    try:
+        reply = await api.get("/health/ready")
+    finally:
+        await conn.execute("update tasker.schema_functions set checksum = substr(checksum, 2)")
+
+    assert (reply.status_code, reply.json()["status"]) == (503, "not_ready")
+    assert reply.json()["checks"]["schema"]["status"] == "unhealthy"
+
+
+async def test_without_a_database_not_ready_but_alive(api: httpx.AsyncClient, app: FastAPI) -> None:
+    """The document says what is wrong, and nothing of what the driver said."""
+    await app.state.backend.pool.close()
+    ready, live = await api.get("/health/ready"), await api.get("/health/live")
+
+    assert (ready.status_code, live.status_code) == (503, 200)
+    assert ready.json()["checks"]["database"]["message"] == "the database cannot be used"
+
+
+async def test_a_stopping_server_is_not_ready(api: httpx.AsyncClient, app: FastAPI) -> None:
+    """Balancers look elsewhere before the listener goes."""
+    app.state.backend.draining = True
+    reply = await api.get("/health/ready")
+
+    assert (reply.status_code, reply.json()["status"]) == (503, "not_ready")
+    assert reply.json()["info"]["operational_state"] == "GracefulShutdown"

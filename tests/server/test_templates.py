@@ -1,0 +1,70 @@
+"""/v1/templates: what is registered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from support.flows import CHAIN, template
+from support.replies import refused
+from tasker_core.engine.register import register_template
+
+
+@pytest.fixture
+async def registered(conn: Any) -> None:
+    """Two versions in one namespace, one in another."""
+    for version in ("1.0.0", "1.10.0"):
+        flow = template(CHAIN, version=version, description="ships", metadata={"tags": ["x"]})
+        await register_template(conn, flow)
+    await register_template(conn, template(name="other", namespace="back"))
+
+
+@pytest.mark.usefixtures("registered")
+async def test_the_list_counts_by_namespace(api: httpx.AsyncClient) -> None:
+    """The filter leaves namespaces and the total as they are."""
+    everything = (await api.get("/v1/templates")).json()
+    some = (await api.get("/v1/templates?namespace=shop")).json()
+    none = (await api.get("/v1/templates?namespace=nobody")).json()
+
+    assert everything["namespaces"] == [
+        {"name": "back", "description": None, "template_count": 1},
+        {"name": "shop", "description": None, "template_count": 2},
+    ]
+    assert [(one["name"], one["version"]) for one in everything["templates"]] == [
+        ("other", "1.0.0"),
+        ("flow", "1.10.0"),
+        ("flow", "1.0.0"),
+    ]
+    assert [(one["namespace"], one["step_count"]) for one in some["templates"]] == [("shop", 3)] * 2
+    assert some["templates"][0]["description"] == "ships"
+    assert (some["total_count"], none["total_count"], none["templates"]) == (3, 3, [])
+
+
+@pytest.mark.usefixtures("registered")
+async def test_one_version_whole(api: httpx.AsyncClient) -> None:
+    """Its steps with their handlers, dependencies and retries; the definition on request."""
+    found = (await api.get("/v1/templates/shop/flow/1.0.0")).json()
+    whole = (await api.get("/v1/templates/shop/flow/1.0.0?include=configuration")).json()
+
+    assert (found["namespace"], found["name"], found["version"]) == ("shop", "flow", "1.0.0")
+    assert (found["identity_strategy"], found["tags"]) == ("always_unique", ["x"])
+    assert found["configuration"] is None
+    second = found["steps"][1]
+    assert (second["name"], second["handler"], second["dependencies"]) == ("b", "b", ["a"])
+    assert (second["default_retryable"], second["default_max_attempts"]) == (True, 3)
+    assert second["retry"]["backoff"] == "exponential"
+    assert whole["configuration"]["namespace_name"] == "shop"
+
+
+@pytest.mark.usefixtures("registered")
+async def test_an_unknown_template_is_404(api: httpx.AsyncClient) -> None:
+    """By any part of its name."""
+    for path in ("shop/flow/9.0.0", "shop/flaw/1.0.0", "ship/flow/1.0.0"):
+        refused(await api.get(f"/v1/templates/{path}"), 404, "NOT_FOUND")
+
+
+async def test_a_name_that_cannot_be_is_400(api: httpx.AsyncClient) -> None:
+    """PostgreSQL has no NUL; it is never asked."""
+    refused(await api.get("/v1/templates/shop/%00/1.0.0"), 400, "BAD_REQUEST")
