@@ -1,0 +1,157 @@
+"""Read what stands on the command line: JSON, `--set`, names of templates, paths.
+
+Whatever cannot be read is a usage error that says where and what to write.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def read_json(text: str, option: str) -> Any:
+    """Read JSON from the word itself, from a file with `@FILE`, from stdin with `-`.
+
+    Raises:
+        typer.BadParameter: There is no such file, or it is not JSON.
+    """
+    source = _source(text, option)
+    try:
+        return json.loads(source, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise typer.BadParameter(
+            f'not JSON: {error.msg} at {where}; write {option} \'{{"key": "value"}}\', '
+            f"{option} @FILE, or {option} - to read stdin",
+            param_hint=option,
+        ) from None
+    except (ValueError, RecursionError) as error:  # a constant, or far too deep
+        raise typer.BadParameter(f"not JSON: {error}", param_hint=option) from None
+
+
+def read_object(text: str, option: str) -> dict[str, Any]:
+    """Read a JSON object, as `read_json` does."""
+    value = read_json(text, option)
+    if not isinstance(value, dict):
+        raise typer.BadParameter(
+            f'must be a JSON object, like {{"key": "value"}}, not {json.dumps(value)[:60]}',
+            param_hint=option,
+        )
+    return value
+
+
+def apply_set(context: dict[str, Any], assignments: Iterable[str]) -> None:
+    """Write `key=value` pairs into a context; keys have dots, values are JSON or words.
+
+    >>> context = {"cart": {"items": [{"quantity": 1}]}}
+    >>> apply_set(context, ["cart.items.0.quantity=2", "email=ada@example.com", "vip=true"])
+    >>> context
+    {'cart': {'items': [{'quantity': 2}]}, 'email': 'ada@example.com', 'vip': True}
+
+    Raises:
+        typer.BadParameter: There is no `=`, or the key leads through something that has
+            no keys.
+    """
+    for assignment in assignments:
+        key, is_assigned, text = assignment.partition("=")
+        parts = key.split(".")
+        if not is_assigned or not all(parts):
+            raise _bad_set(assignment, "write key=value, or outer.inner=value")
+        _assign(context, parts, _value(text), assignment)
+
+
+def template_name(
+    positional: str | None, name: str | None, namespace: str | None, version: str | None
+) -> tuple[str, str, str | None]:
+    """Put together what `namespace/name@version` and the single options say.
+
+    Returns:
+        Namespace, name and version; a version of None is the newest.
+
+    >>> template_name("shop/order@1.2.0", None, None, None)
+    ('shop', 'order', '1.2.0')
+
+    Raises:
+        typer.BadParameter: No name is given, or two that differ.
+    """
+    found = re.fullmatch(r"(?:([^/@\s]+)/)?([^/@\s]+)(?:@([^/@\s]+))?", positional or name or "")
+    if found is None:
+        given = positional or name
+        what = f"{given!r} is not a template" if given else "which template?"
+        raise typer.BadParameter(f"{what}; write namespace/name or namespace/name@version")
+    if positional and name and name != positional:
+        raise typer.BadParameter(f"{positional!r} and --name {name!r} are two templates")
+    return (
+        _one_of("--namespace", found[1], namespace) or "default",
+        found[2],
+        _one_of("--version", found[3], version),
+    )
+
+
+# --- sources ------------------------------------------------------------------------------
+
+
+def _source(text: str, option: str) -> str:
+    if text == "-":
+        if sys.stdin.isatty():
+            sys.stderr.write("reading JSON from the terminal; end it with Ctrl-D\n")
+        return sys.stdin.read()
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise typer.BadParameter(f"cannot read {text[1:]}: {reason}", param_hint=option) from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{text[1:]} is not UTF-8", param_hint=option) from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+# --- --set --------------------------------------------------------------------------------
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _assign(target: Any, parts: list[str], value: Any, assignment: str) -> None:
+    for at, part in enumerate(parts[:-1]):
+        place = _place(target, part, assignment, parts[:at])
+        if isinstance(target, dict) and place not in target:
+            target[place] = {}
+        target = target[place]
+    target[_place(target, parts[-1], assignment, parts[:-1])] = value
+
+
+def _place(target: Any, part: str, assignment: str, before: list[str]) -> str | int:
+    if isinstance(target, dict):
+        return part
+    where = ".".join(before)
+    if not isinstance(target, list):
+        raise _bad_set(assignment, f"{where} is {json.dumps(target)[:40]}, which has no keys")
+    if not part.isdecimal() or int(part) >= len(target):
+        raise _bad_set(assignment, f"{where} is a list of {len(target)}; {part} is no place in it")
+    return int(part)
+
+
+def _bad_set(assignment: str, why: str) -> typer.BadParameter:
+    return typer.BadParameter(f"{assignment!r}: {why}", param_hint="--set")
+
+
+def _one_of(option: str, first: str | None, second: str | None) -> str | None:
+    if first and second and first != second:
+        raise typer.BadParameter(f"{first} and {second} are given", param_hint=option)
+    return first or second

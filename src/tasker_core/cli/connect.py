@@ -1,0 +1,39 @@
+"""Before a call: the client for the server, and the question whether it is meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from tasker_core.cli.failures import ExitCode
+from tasker_core.cli.output import Output
+
+if TYPE_CHECKING:
+    from tasker_core.client import TaskerClient
+
+INITIATOR = "tasker-ctl"
+SOURCE_SYSTEM = "cli"
+
+
+def connect(out: Output) -> TaskerClient:
+    """Make the client for the server that the options name."""
+    from tasker_core.client import TaskerClient
+
+    try:
+        return TaskerClient(
+            INITIATOR,
+            SOURCE_SYSTEM,
+            base_url=out.options.url,
+            timeout=out.options.timeout,
+            max_retries=0,  # a person sees that it failed, and can try again
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--url") from None
+
+
+def confirm(question: str) -> None:
+    """Ask before something is done; leave if the answer is no."""
+    if not typer.confirm(question, err=True):
+        typer.echo("nothing was done", err=True)
+        raise typer.Exit(ExitCode.FAILED)

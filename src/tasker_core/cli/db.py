@@ -1,0 +1,112 @@
+"""`tasker-ctl db`: the schema `tasker` in the database."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tasker_core.cli.failures import ExitCode
+from tasker_core.cli.output import Output, fields
+
+if TYPE_CHECKING:
+    from tasker_core.db.migrate import SchemaStatus, Upgrade
+    from tasker_core.settings import Settings
+
+db_app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        metavar="URL",
+        help="PostgreSQL to use; DATABASE_URL, or the embedded one in .tasker, if not given.",
+    ),
+]
+
+
+@db_app.callback()
+def db() -> None:
+    """Look after the database's schema."""
+
+
+@db_app.command()
+def upgrade(ctx: typer.Context, database_url: DatabaseUrl = None) -> None:
+    """Bring the schema up to date; changes nothing if it is."""
+    out: Output = ctx.obj
+    settings = read_settings(out, database_url=database_url)
+    done = asyncio.run(_upgrade(settings))
+    facts = {"database": address(settings), **_facts(done)}
+    out.data(facts, lambda: fields(facts.items()))
+    out.note("the schema is up to date" if done.applied else "nothing to do")
+
+
+@db_app.command()
+def status(ctx: typer.Context, database_url: DatabaseUrl = None) -> None:
+    """Compare the schema with this program; the exit code is 3 if they do not fit."""
+    out: Output = ctx.obj
+    settings = read_settings(out, database_url=database_url)
+    now = asyncio.run(_status(settings))
+    facts = {"database": address(settings), "current": now.current, **_facts(now)}
+    out.data(facts, lambda: fields(facts.items()))
+    if now.found > now.wanted:
+        out.warn("the database is newer than this program: upgrade tasker-py")
+    elif not now.current:
+        out.warn("bring it up to date with: tasker-ctl db upgrade")
+    if not now.current:
+        raise typer.Exit(ExitCode.INVALID)
+
+
+def read_settings(out: Output, **given: Any) -> Settings:
+    """Read the settings; what is given and not None goes before file and environment.
+
+    From here on logs go to stderr: whoever needs settings runs more than a request.
+    """
+    from tasker_core.cli.logs import configure
+    from tasker_core.settings import Settings
+
+    configure(out.options)
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def address(settings: Settings) -> str:
+    """Say where the database is, without a password."""
+    from tasker_core.settings import safe_url
+
+    if settings.database_url is None:
+        return f"embedded in {settings.home}"
+    return safe_url(settings.database_url)
+
+
+async def _upgrade(settings: Settings) -> Upgrade:
+    from tasker_core.db import migrate, resolve_database
+
+    with await asyncio.to_thread(resolve_database, settings) as database:
+        conn = await database.connect("tasker-ctl db upgrade")
+        try:
+            return await migrate.upgrade(conn)
+        finally:
+            await conn.close()
+
+
+async def _status(settings: Settings) -> SchemaStatus:
+    from tasker_core.db import migrate, resolve_database
+
+    if settings.database_url is None and not settings.home.exists():
+        # Looking must not make a database.
+        wanted = migrate.read_migrations(migrate.MIGRATIONS)
+        pending = tuple(migration.name for migration in wanted)
+        return migrate.SchemaStatus(0, wanted[-1].version, pending, functions_current=False)
+    with await asyncio.to_thread(resolve_database, settings) as database:
+        conn = await database.connect("tasker-ctl db status")
+        try:
+            return await migrate.status(conn)
+        finally:
+            await conn.close()
+
+
+def _facts(found: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(found)

@@ -1,0 +1,161 @@
+"""`tasker-ctl dev`: database, server and worker in one process, for the one who writes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tasker_core.cli import handlers as handler_packages
+from tasker_core.cli.db import DatabaseUrl, address, read_settings
+from tasker_core.cli.output import Output
+from tasker_core.cli.processes import (
+    Concurrency,
+    Host,
+    Port,
+    Stop,
+    check_schema,
+    make_server,
+    ready,
+    run,
+)
+
+if TYPE_CHECKING:
+    from tasker_core.db import Database
+    from tasker_core.worker.loop import AsyncWorker
+
+dev_app = typer.Typer(add_completion=False)
+
+DRAIN_SECONDS = 5.0
+LOOK_SECONDS = 1.0
+
+
+@dev_app.command()
+def dev(
+    ctx: typer.Context,
+    handlers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--handlers",
+            metavar="PKG",
+            help="Package of handlers; may be repeated.",
+            show_default="handlers, *.handlers",
+        ),
+    ] = None,
+    templates: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--templates",
+            metavar="DIR",
+            exists=True,
+            help="Task templates; may be repeated.",
+            show_default="TASKER_TEMPLATE_PATH, templates, config/tasks …",
+        ),
+    ] = None,
+    host: Host = None,
+    port: Port = None,
+    concurrency: Concurrency = None,
+    database_url: DatabaseUrl = None,
+    reload: Annotated[
+        bool, typer.Option("--reload/--no-reload", help="Let changed files take effect.")
+    ] = True,
+) -> None:
+    """Run everything here: database, server, worker, and reload of what changes.
+
+    Without DATABASE_URL, the database is an embedded PostgreSQL in .tasker.
+    """
+    out: Output = ctx.obj
+    settings = read_settings(
+        out,
+        database_url=database_url,
+        server_host=host,
+        server_port=port,
+        worker_concurrency=concurrency,
+    )
+    here = Path.cwd()
+    packages = handlers or handler_packages.detect_packages(here)
+    registry = handler_packages.load(out, packages, strict=False)
+    directories = templates or _detect_templates(settings.template_path)
+
+    async def live(database: Database, stop: Stop) -> None:
+        from tasker_core.cli.reload import HandlerCode, TemplateFiles, watch_code, watch_templates
+        from tasker_core.worker.loop import AsyncWorker
+
+        await check_schema(database, upgrade=True)
+        files = TemplateFiles(out, directories, database)
+        template_count = await files.register()
+        async with AsyncExitStack() as stack:
+            # A template that is refused was told already; the server need not look again.
+            quiet = settings.model_copy(update={"template_path": None})
+            server = make_server(quiet, database, (), strict=False)
+            await stack.enter_async_context(server)
+            worker = AsyncWorker(database, settings, registry)
+            await worker.start()
+            stack.push_async_callback(worker.stop, drain_seconds=DRAIN_SECONDS)
+            beside = {"the look for missing handlers": _tell_unserved(worker, out)}
+            if reload:
+                code = HandlerCode(out, packages, here, registry)
+                beside["the watch on handlers"] = watch_code(code, worker.use, out)
+                beside["the watch on templates"] = watch_templates(files, out)
+            stack.push_async_callback(_end, [_begin(*one, out) for one in beside.items()])
+            ready(
+                out,
+                url=server.url,
+                database=address(settings),
+                handlers=registry.handler_count(),
+                templates=template_count,
+            )
+            _tell_missing(out, packages, directories)
+            await stop.or_end_of(worker.wait_closed())
+
+    run(out, settings, live)
+
+
+def _detect_templates(configured: Path | None) -> list[Path]:
+    from tasker_core.templates.load import find_template_directory
+
+    found = find_template_directory(configured)
+    if found is None:
+        return []
+    here = Path.cwd()
+    return [found.relative_to(here) if found.is_relative_to(here) else found]
+
+
+def _tell_missing(out: Output, packages: list[str], directories: list[Path]) -> None:
+    if not packages:
+        out.warn("no handlers here: name their package with --handlers PKG")
+    if not directories:
+        out.warn("no task templates here: name their directory with --templates DIR")
+
+
+def _begin(name: str, work: Coroutine[Any, Any, None], out: Output) -> asyncio.Task[None]:
+    """Let something run beside; should it fail, say so: everything else goes on."""
+
+    def on_end(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            out.warn(f"{name} has ended: {task.exception()!r}; start dev again")
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(on_end)
+    return task
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _tell_unserved(worker: AsyncWorker, out: Output) -> None:
+    """Say which handlers are missing, whenever that changes."""
+    told: set[str] = set()
+    while True:
+        missing = {f"{lane.namespace}: {lane.callable}" for lane in worker.unserved}
+        for lane in sorted(missing - told):
+            out.warn(f"no handler for {lane}; its steps wait")
+        told = missing
+        await asyncio.sleep(LOOK_SECONDS)
