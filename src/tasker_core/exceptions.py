@@ -1,6 +1,7 @@
 """Names that `tasker_core.errors` defines, under the path they were published with."""
 
 from tasker_core.errors import (
+    SerializationError,
     TaskerError,
     WorkerAlreadyRunningError,
     WorkerBootstrapError,
@@ -8,6 +9,7 @@ from tasker_core.errors import (
 )
 
 __all__ = [
+    "SerializationError",
     "TaskerError",
     "WorkerAlreadyRunningError",
     "WorkerBootstrapError",

@@ -9,6 +9,11 @@ from textwrap import dedent
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
+
+# A busy machine must not make a test fail.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 Write = Callable[[dict[str, str]], str]
 

@@ -112,10 +112,16 @@ def test_handlers_need_no_database():
 
 
 @pytest.mark.parametrize(
-    "name", [info.name for info in pkgutil.iter_modules(tasker_core.handlers.__path__)]
+    "name",
+    [
+        info.name
+        for info in pkgutil.walk_packages(
+            tasker_core.handlers.__path__, tasker_core.handlers.__name__ + "."
+        )
+    ],
 )
 def test_the_examples_in_docstrings_run(name: str):
     """What a docstring shows is what happens."""
-    module = importlib.import_module(f"tasker_core.handlers.{name}")
+    module = importlib.import_module(name)
 
     assert doctest.testmod(module).failed == 0

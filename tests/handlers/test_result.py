@@ -365,3 +365,32 @@ def test_a_long_traceback_keeps_its_innermost_frames():
     assert kept.startswith("(outer frames left out)")
     assert 'raise ValueError("bottom")' in kept
     assert kept.endswith("ValueError: bottom\n")
+
+
+# --- checkpoints ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        StepHandlerResult.success({"cursor": 3}),
+        StepHandlerResult.success({"cursor": 3}, {"checkpoint_yield": "yes"}),
+        StepHandlerResult.success({"cursor": 3}, {"checkpoint_yield": 1}),
+        StepHandlerResult.failure("x", metadata={"checkpoint_yield": True}),
+    ],
+)
+def test_only_a_yield_has_a_checkpoint(result: StepHandlerResult):
+    """Nothing that looks like one, and no failure."""
+    assert result.checkpoint is None
+
+
+def test_a_yield_says_where_to_go_on():
+    """What was gathered comes along if there is any."""
+    facts = {"checkpoint_yield": True}
+    bare = StepHandlerResult.success({"cursor": 0, "items_processed": 3}, facts)
+    full = StepHandlerResult.success(
+        {"cursor": None, "items_processed": 3, "accumulated_results": {}}, facts
+    )
+
+    assert bare.checkpoint == {"cursor": 0, "items_processed": 3}
+    assert full.checkpoint == {"cursor": None, "items_processed": 3, "accumulated_results": {}}

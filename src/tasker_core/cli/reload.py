@@ -107,31 +107,22 @@ class TemplateFiles:
         Returns:
             How many templates are registered as their files say.
         """
-        from tasker_core.engine.register import register_template
-        from tasker_core.errors import RequestError
-        from tasker_core.templates.load import load_directory
+        from tasker_core.engine.registration import register_directories
 
         told = None if only is None else {path.resolve() for path in only}
-        reports = [r for directory in self.directories for r in load_directory(directory)]
-        count = 0
         conn = await self._database.connect("tasker dev")
         try:
-            for report in reports:
-                if report.template is None:
-                    if told is None or (report.path and report.path.resolve() in told):
-                        self._refuse(*(str(f) for f in report.findings if f.severity == "error"))
-                    continue
-                try:
-                    done = await register_template(conn, report.template, force=True)
-                except RequestError as error:
-                    self._refuse(f"{report.path}: {error}")
-                    continue
-                count += 1
-                if told is not None and done.outcome == "registered":
-                    self._out.note(f"registered {visible(report.template.label)}")
+            outcomes = await register_directories(conn, self.directories, force=True)
         finally:
             await conn.close()
-        return count
+        for one in outcomes:
+            if one.outcome == "refused":
+                if told is None or (one.path and one.path.resolve() in told):
+                    errors = [str(f) for f in one.findings if f.severity == "error"]
+                    self._refuse(*(errors or [f"{one.path}: {one.reason}"]))
+            elif told is not None and one.outcome == "registered":
+                self._out.note(f"registered {visible(str(one.label))}")
+        return sum(one.outcome != "refused" for one in outcomes)
 
     def _refuse(self, *problems: str) -> None:
         for problem in problems:

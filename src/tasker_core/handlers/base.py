@@ -55,8 +55,12 @@ class StepHandler(ABC):
 
     @property
     def capabilities(self) -> list[str]:
-        """What the handler can do besides plain work."""
-        return ["process"]
+        """What the handler can do: `process`, and what the mixins among its bases add."""
+        return [
+            "process",
+            *getattr(self, "api_capabilities", ()),
+            *getattr(self, "decision_capabilities", ()),
+        ]
 
     def config_schema(self) -> dict[str, Any] | None:
         """A JSON Schema for `handler.initialization`, or None if anything goes."""

@@ -15,6 +15,7 @@ from tasker_core.payload import decode
 
 if TYPE_CHECKING:
     from tasker_core.handlers.event import StepEvent
+    from tasker_core.handlers.models import TaskSequenceStepWrapper
 
 _T = TypeVar("_T")
 
@@ -343,6 +344,19 @@ class StepContext:
     def has_checkpoint(self) -> bool:
         """Say whether an earlier run of this step left a cursor."""
         return self.checkpoint_cursor is not None
+
+    # --- the whole ----------------------------------------------------------------------
+
+    @property
+    def task_sequence_step(self) -> TaskSequenceStepWrapper:
+        """Task, step, definition and results in one object, made anew at each access.
+
+        From the event if there is one; else from the context, and then the definition
+        knows no more than the handler.
+        """
+        from tasker_core.handlers.models import TaskSequenceStepWrapper
+
+        return TaskSequenceStepWrapper.of(self)
 
     def __repr__(self) -> str:
         return (

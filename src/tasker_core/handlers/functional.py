@@ -73,11 +73,28 @@ def step_handler(name: str, version: str = "1.0.0") -> HandlerDecorator:
     Raises:
         TypeError: Something is declared that no parameter takes.
     """
+    return function_decorator("step_handler", name, version)
+
+
+def function_decorator(
+    called: str,
+    name: str,
+    version: str,
+    kind: type[FunctionMixin] | None = None,
+    **attributes: Any,
+) -> HandlerDecorator:
+    """Make the decorator of one kind of function: what all of them have in common.
+
+    Args:
+        called: The decorator's own name, for messages.
+        kind: Put before the bases of the handler class.
+        attributes: Of the handler class.
+    """
     if not isinstance(name, str) or not name:
-        raise TypeError(f'write @step_handler("a name"), not @step_handler({name!r})')
+        raise TypeError(f'write @{called}("a name"), not @{called}({name!r})')
 
     def decorate(function: _Function) -> _Function:
-        handler_class = _handler_class(function, name, version)
+        handler_class = _handler_class(function, name, version, kind, attributes)
         function.__dict__.setdefault(_CLASSES, []).append(handler_class)
         _note_needs(function, _needs(function))
         function.__dict__["handler_class"] = handler_class
@@ -131,7 +148,24 @@ def inputs(*keys_or_model: str | type) -> HandlerDecorator:
     return decorate
 
 
-class FunctionHandler(StepHandler):
+class FunctionMixin:
+    """What kinds of decorated functions may do in ways of their own."""
+
+    extra_parameter: ClassVar[str | None] = None  # given to the function besides its needs
+
+    def _extra_argument(self, context: StepContext) -> Any:
+        """Give the value of the extra parameter."""
+
+    def _answer(self, context: StepContext) -> StepHandlerResult | None:
+        """Answer without calling the function; None to call it."""
+        return None
+
+    def _read(self, value: Any) -> StepHandlerResult:
+        """Read what the function returned."""
+        return result_from_return(value)
+
+
+class FunctionHandler(FunctionMixin, StepHandler):
     """The class behind a decorated function; errors come back as failed results."""
 
     function: ClassVar[Callable[..., Any]]
@@ -140,21 +174,28 @@ class FunctionHandler(StepHandler):
     def call(self, context: StepContext) -> StepHandlerCallResult:
         """Call the function; if it gives an awaitable, so does this."""
         try:
+            answer = self._answer(context)
+            if answer is not None:
+                return answer
             value = self.function(**self._arguments(context))
             if hasattr(value, "__await__"):
                 return self._outcome(value)
-            return result_from_return(value)
+            return self._read(value)
         except Exception as exc:
             return result_from_exception(exc)
 
     def _arguments(self, context: StepContext) -> dict[str, Any]:
-        if self.injection.unmet:
-            raise ConfigurationError(self.injection.unmet_message())
-        return self.injection.arguments(context)
+        injection = self.injection
+        if injection.unmet:
+            raise ConfigurationError(injection.unmet_message())
+        arguments = injection.arguments(context)
+        if injection.extra is not None:
+            arguments[injection.extra] = self._extra_argument(context)
+        return arguments
 
     async def _outcome(self, value: Awaitable[Any]) -> StepHandlerResult:
         try:
-            return result_from_return(await value)
+            return self._read(await value)
         except Exception as exc:
             return result_from_exception(exc)
 
@@ -165,7 +206,10 @@ class AsyncFunctionHandler(FunctionHandler):
     async def call(self, context: StepContext) -> StepHandlerResult:
         """Call the function and wait for it."""
         try:
-            return result_from_return(await self.function(**self._arguments(context)))
+            answer = self._answer(context)
+            if answer is not None:
+                return answer
+            return self._read(await self.function(**self._arguments(context)))
         except Exception as exc:
             return result_from_exception(exc)
 
@@ -206,12 +250,20 @@ class DeclarationTable:
 declared = DeclarationTable()
 
 
-def _handler_class(function: Callable[..., Any], name: str, version: str) -> type[FunctionHandler]:
+def _handler_class(
+    function: Callable[..., Any],
+    name: str,
+    version: str,
+    kind: type[FunctionMixin] | None,
+    attributes: dict[str, Any],
+) -> type[FunctionHandler]:
     is_async = inspect.iscoroutinefunction(function)
+    base: type[FunctionHandler] = AsyncFunctionHandler if is_async else FunctionHandler
     made = type(
         getattr(function, "__name__", name),
-        (AsyncFunctionHandler if is_async else FunctionHandler,),
+        (base,) if kind is None else (kind, base),
         {
+            **attributes,
             "__doc__": function.__doc__,
             "__module__": function.__module__,
             "__qualname__": getattr(function, "__qualname__", name),
@@ -239,7 +291,10 @@ def _note_needs(function: Callable[..., Any], needs: Needs) -> None:
     )
     for handler_class in function.__dict__.get(_CLASSES, ()):
         handler_class.injection = Injection(
-            handler_class.handler_name, handler_class.function, needs
+            handler_class.handler_name,
+            handler_class.function,
+            needs,
+            handler_class.extra_parameter,
         )
 
 

@@ -72,16 +72,24 @@ class Injection:
     """How one function is called for an attempt.
 
     A declared name `x` goes to the parameter `x`, else `_x`, else into `**kwargs`.
-    `context` goes to a parameter `context` or `_context`, if there is one.
+    `context` goes to a parameter `context` or `_context`, if there is one; so does an
+    extra value that the kind of handler has to give, and to `**kwargs`, too.
 
     Attributes:
         unmet: Parameters without a default that nothing was declared for.
+        extra: The parameter of the extra value; None if the function does not take it.
 
     Raises:
         TypeError: Something is declared that no parameter takes.
     """
 
-    def __init__(self, handler: str, function: Callable[..., Any], needs: Needs) -> None:
+    def __init__(
+        self,
+        handler: str,
+        function: Callable[..., Any],
+        needs: Needs,
+        extra: str | None = None,
+    ) -> None:
         self._handler = handler
         self._where = f"handler {handler!r}, function {getattr(function, '__name__', function)}()"
         parameters = inspect.signature(function).parameters
@@ -90,16 +98,21 @@ class Injection:
         self._reads: dict[str, _Read] = {}
         for declared, read in _declared_reads(needs):
             self._add(declared, read)
-        self._context = next((n for n in ("context", "_context") if n in self._by_keyword), None)
+        self._context = self._parameter("context")
+        self.extra = None if extra is None else self._parameter(extra)
         if self._context in self._reads:
             raise TypeError(f"{self._where}: {self._context!r} always is the step's context")
+        if extra is not None and {extra, self.extra} & self._reads.keys():
+            raise TypeError(f"{self._where}: {extra!r} always is what the decorator gives")
+        if extra is not None and self.extra is None and self._takes_any:
+            self.extra = extra
         self.unmet = tuple(
             name
             for name, parameter in parameters.items()
             if parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
             and parameter.default is Parameter.empty
             and name not in self._reads
-            and name != self._context
+            and name not in (self._context, self.extra)
         )
 
     def arguments(self, context: StepContext) -> dict[str, Any]:
@@ -116,8 +129,11 @@ class Injection:
             f"depends_on or inputs, or give it a default"
         )
 
+    def _parameter(self, name: str) -> str | None:
+        return next((n for n in (name, f"_{name}") if n in self._by_keyword), None)
+
     def _add(self, declared: str, read: _Read) -> None:
-        parameter = next((n for n in (declared, f"_{declared}") if n in self._by_keyword), None)
+        parameter = self._parameter(declared)
         if parameter is None:
             if not self._takes_any:
                 raise TypeError(f"{self._where}: {declared!r} is declared, but no parameter has it")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, InstanceOf, ValidationError
 
 from tasker_core.errors import TaskerError
+from tasker_core.errors.error_classifier import PERMANENT_OS_ERRORS, is_httpx
 from tasker_core.payload import storable_text
 
 MAX_TRACEBACK = 16_000  # characters; the innermost frames stay
@@ -175,6 +176,21 @@ class StepHandlerResult(BaseModel):
                 return seconds
         return None
 
+    @property
+    def checkpoint(self) -> dict[str, Any] | None:
+        """What to go on from, if the step is not done but only gives up its slot; else None.
+
+        `{"cursor": …, "items_processed": int}`, and `"accumulated_results": {}` if there
+        are any. Made by `checkpoint_yield` of batch workers.
+        """
+        if self.metadata.get("checkpoint_yield") is not True or not self.is_success:
+            return None
+        result = self.result or {}
+        found = {"cursor": result.get("cursor"), "items_processed": result.get("items_processed")}
+        if result.get("accumulated_results") is not None:
+            found["accumulated_results"] = result["accumulated_results"]
+        return found
+
 
 def result_from_return(value: Any) -> StepHandlerResult:
     """Read what a handler returned.
@@ -206,6 +222,7 @@ def result_from_exception(exc: BaseException) -> StepHandlerResult:
     missing files, directories, permissions             permanent_error       no
     `TimeoutError`, httpx time-outs                     timeout               yes
     other `OSError`, other httpx transport errors       retryable_error       yes
+    httpx `HTTPStatusError`                             by status, as `APIMixin.api_failure`
     any other `Exception`, a stray `CancelledError`     handler_error         yes
     `SystemExit`, `KeyboardInterrupt`                   handler_error         no
     ==================================================  ====================  ===========
@@ -218,6 +235,8 @@ def result_from_exception(exc: BaseException) -> StepHandlerResult:
         reason = reason.exceptions[0]
     if isinstance(reason, TaskerError):
         return _from_tasker_error(reason)
+    if is_httpx(reason, "HTTPStatusError"):
+        return _from_http_status(reason, exc)
     error_type, retryable = _classify(reason)
     return StepHandlerResult.failure(
         _message(reason),
@@ -244,27 +263,39 @@ def _from_tasker_error(error: TaskerError) -> StepHandlerResult:
     )
 
 
-_PERMANENT_OS_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+def _from_http_status(error: Any, raised: BaseException) -> StepHandlerResult:
+    """Read what `raise_for_status` raised; its text has the address, whose query may be secret."""
+    from tasker_core.handlers.api.status import (
+        classify_status,
+        retry_after_seconds,
+        without_query,
+    )
+
+    status, headers = error.response.status_code, error.response.headers
+    failure = classify_status(status)
+    address = str(error.request.url)
+    metadata: dict[str, Any] = {
+        "status_code": status,
+        "exception_type": type(error).__name__,
+        "traceback": _traceback(raised).replace(address, without_query(address)),
+    }
+    rest = retry_after_seconds(headers)
+    if rest is not None:
+        metadata["retry_after_seconds"] = rest
+    message = _message(error).replace(address, without_query(address))
+    return StepHandlerResult.failure(message, failure.error_type, failure.retryable, metadata)
 
 
 def _classify(exc: BaseException) -> tuple[ErrorType, bool]:
     if isinstance(exc, ValidationError):
         return ErrorType.VALIDATION_ERROR, False
-    if isinstance(exc, _PERMANENT_OS_ERRORS):
+    if isinstance(exc, PERMANENT_OS_ERRORS):
         return ErrorType.PERMANENT_ERROR, False
-    if isinstance(exc, TimeoutError) or _is_httpx(exc, "TimeoutException"):
+    if isinstance(exc, TimeoutError) or is_httpx(exc, "TimeoutException"):
         return ErrorType.TIMEOUT, True
-    if isinstance(exc, OSError) or _is_httpx(exc, "TransportError"):
+    if isinstance(exc, OSError) or is_httpx(exc, "TransportError"):
         return ErrorType.RETRYABLE_ERROR, True
     return ErrorType.HANDLER_ERROR, isinstance(exc, Exception | CancelledError)
-
-
-def _is_httpx(exc: BaseException, name: str) -> bool:
-    """Know httpx's errors by name, so that nobody has to import httpx for this."""
-    return any(
-        kind.__name__ == name and kind.__module__.partition(".")[0] == "httpx"
-        for kind in type(exc).__mro__
-    )
 
 
 def _message(exc: BaseException) -> str:
@@ -275,7 +306,7 @@ def _message(exc: BaseException) -> str:
         text = f"{name} (its message cannot be read: {type(error).__name__})"
     if isinstance(exc, KeyError):
         text = f"{name}: {text}"  # the text alone is only the key
-    return storable_text(_shorten(text or name, MAX_MESSAGE))
+    return _shorten(storable_text(text or name), MAX_MESSAGE)
 
 
 def _violations(error: ValidationError) -> str:
@@ -287,8 +318,8 @@ def _violations(error: ValidationError) -> str:
 def _traceback(exc: BaseException) -> str:
     # One entry is one frame or one message; a message of a megabyte must not
     # push the frames out.
-    entries = [_shorten(entry, MAX_MESSAGE) for entry in traceback.format_exception(exc)]
-    text = storable_text("".join(entries))
+    entries = map(storable_text, traceback.format_exception(exc))
+    text = "".join(_shorten(entry, MAX_MESSAGE) for entry in entries)
     if len(text) <= MAX_TRACEBACK:
         return text
     return "(outer frames left out) …\n" + text[-MAX_TRACEBACK:]

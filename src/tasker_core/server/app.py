@@ -10,11 +10,11 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from tasker_core.db import Database, migrate, resolve_database
+from tasker_core.engine.registration import register_directories
 from tasker_core.server import problems
 from tasker_core.server.backend import Backend
 from tasker_core.server.edge import Edge
 from tasker_core.server.openapi import describe
-from tasker_core.server.registration import register_directories
 from tasker_core.server.routes import health, steps, tasks
 from tasker_core.server.routes import templates as registered
 from tasker_core.server.sweeper import keep_sweeping

@@ -10,8 +10,8 @@ from starlette.requests import Request
 
 from tasker_core.db.connect import Connection
 from tasker_core.engine.register import TemplateShelf
+from tasker_core.engine.registration import TemplateOutcome
 from tasker_core.errors import DatabaseUnreachable
-from tasker_core.server.registration import TemplateOutcome
 from tasker_core.settings import Settings
 
 ACQUIRE_SECONDS = 5.0

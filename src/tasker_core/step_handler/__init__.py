@@ -7,7 +7,9 @@ be called.
 import sys
 from types import ModuleType
 
+from tasker_core.handlers.api import ApiHandler, ApiResponse
 from tasker_core.handlers.base import StepHandler
+from tasker_core.handlers.decision import DecisionHandler
 from tasker_core.handlers.functional import (
     FunctionalHandler,
     HandlerDecorator,
@@ -15,13 +17,32 @@ from tasker_core.handlers.functional import (
     inputs,
     step_handler,
 )
+from tasker_core.handlers.functional_kinds import (
+    BatchConfig,
+    Decision,
+    api_handler,
+    batch_analyzer,
+    batch_worker,
+    decision_handler,
+)
+from tasker_core.step_handler import mixins
 
 __all__ = [
+    "ApiHandler",
+    "ApiResponse",
+    "BatchConfig",
+    "Decision",
+    "DecisionHandler",
     "FunctionalHandler",
     "HandlerDecorator",
     "StepHandler",
+    "api_handler",
+    "batch_analyzer",
+    "batch_worker",
+    "decision_handler",
     "depends_on",
     "inputs",
+    "mixins",
     "step_handler",
 ]
 

@@ -14,7 +14,9 @@
     │   ├─ InvalidTemplate          … its YAML: every finding, with file and line
     │   ├─ TemplateChanged          … another definition under a version in use
     │   └─ UnknownTemplate          … or the caller: no such name or version
-    ├─ NotStorable                  whoever made the JSON: a context, a result
+    ├─ NotStorable                  whoever made the JSON: a context, a result;
+    │                               published as SerializationError, too
+    ├─ InvalidExpansion             the handler's author: steps that cannot be added
     ├─ RequestError                 the caller of the API
     │   ├─ InvalidRequest  InvalidContext  MissingIdempotencyKey
     │   ├─ DuplicateTask  TransitionRefused
@@ -291,6 +293,20 @@ class NotStorable(TaskerError):
     def __init__(self, pointer: str, reason: str) -> None:
         self.pointer, self.reason = pointer, reason
         super().__init__(f"{pointer or 'the value'} {reason}")
+
+
+SerializationError = NotStorable
+
+
+class InvalidExpansion(TaskerError):
+    """A decision or a batch asks for steps that the template does not lead to."""
+
+    code = "invalid_expansion"
+    retryable_by_default = False
+
+    def __init__(self, step: str, what: str, advice: str) -> None:
+        self.step, self.what, self.advice = step, what, advice
+        super().__init__(f"step {step!r} {what}; {advice}")
 
 
 # --- the caller of the API ----------------------------------------------------------

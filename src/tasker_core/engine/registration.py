@@ -14,7 +14,7 @@ from tasker_core.engine.register import register_template
 from tasker_core.errors import Finding, InvalidRequest, InvalidTemplate, Severity, TemplateError
 from tasker_core.templates.load import Report, load_directory
 
-_log = structlog.get_logger("tasker.server")
+_log = structlog.get_logger("tasker.templates")
 
 
 @dataclass(frozen=True, slots=True)

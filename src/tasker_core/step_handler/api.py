@@ -1,0 +1,5 @@
+"""Names that `tasker_core.handlers.api` defines, under the path they were published with."""
+
+from tasker_core.handlers.api import ApiHandler, ApiResponse
+
+__all__ = ["ApiHandler", "ApiResponse"]
