@@ -39,7 +39,9 @@ def upgrade(ctx: typer.Context, database_url: DatabaseUrl = None) -> None:
     done = asyncio.run(_upgrade(settings))
     facts = {"database": address(settings), **_facts(done)}
     out.data(facts, lambda: fields(facts.items()))
-    out.note("the schema is up to date" if done.applied else "nothing to do")
+    out.note(
+        "the schema is up to date" if done.applied or done.functions_replaced else "nothing to do"
+    )
 
 
 @db_app.command()

@@ -4,6 +4,7 @@
 --
 -- A context or a result of more than 32 kB, and the results of more than 16 parents,
 -- are not sent along: the worker reads them when a handler asks, once a task.
+-- (What is stored compressed is measured twice: only what may be short is unpacked.)
 create view tasker.work as
 select
     'step' as kind, -- or 'next', or 'refused'
@@ -19,14 +20,19 @@ select
     task.template_uuid,
     task.correlation_id,
     task.parent_correlation_id,
-    case when pg_column_size(task.context) <= 32768 then task.context end as context,
+    case
+        when pg_column_size(task.context) <= 32768 and octet_length(task.context::text) <= 32768
+            then task.context
+    end as context,
     case
         when cardinality(step.parents) between 1 and 16 then (
             select json_object_agg(parent.name, parent.result)
             from unnest(step.parents) as up (step_no)
             join tasker.steps as parent
                 on parent.task_uuid = step.task_uuid and parent.step_no = up.step_no
-            where parent.result is not null and pg_column_size(parent.result) <= 32768
+            where
+                pg_column_size(parent.result) <= 32768
+                and octet_length(parent.result::text) <= 32768
         )
     end as parent_results,
     step.inputs,
@@ -50,6 +56,7 @@ create function tasker.claim_steps(
 )
 returns setof tasker.work
 language plpgsql
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -97,7 +104,8 @@ begin
             )
             select
                 t.task_uuid, t.step_no, t.lane, t.priority, t.attempt + 1, by_worker,
-                t.enqueued_at, moment, moment + lease
+                -- what was enqueued while this call looked elsewhere
+                t.enqueued_at, greatest(moment, t.enqueued_at), moment + lease
             from taken as t
             order by t.priority desc, t.task_uuid, t.step_no
             returning task_uuid, step_no
@@ -115,8 +123,10 @@ begin
     if taken_tasks <> '{}' then
         return query
         select work.*
-        from unnest(taken_tasks, taken_steps) as taken (task_uuid, step_no)
-        join tasker.work as work using (task_uuid, step_no);
+        from unnest(taken_tasks, taken_steps)
+            with ordinality as taken (task_uuid, step_no, position)
+        join tasker.work as work using (task_uuid, step_no)
+        order by taken.position;
     end if;
 
     select min(due_at) - moment into message.due_in from tasker.delayed;
@@ -133,7 +143,6 @@ $$;
 -- index  delayed_order
 create function tasker.enqueue_due(moment timestamptz) returns void
 language plpgsql
-set enable_seqscan = off
 as $$
 declare
     held_tasks uuid[];
@@ -151,6 +160,7 @@ begin
         order by t.task_uuid
         for no key update skip locked
     );
+    moment := tasker.now(); -- not before what was recorded of these tasks meanwhile
 
     with due as (
         delete from tasker.delayed as d

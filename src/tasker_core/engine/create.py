@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,7 @@ from tasker_core.db.connect import Connection
 from tasker_core.engine.ids import new_task_uuid, new_uuid
 from tasker_core.engine.register import RegisteredTemplate, TemplateShelf
 from tasker_core.errors import DuplicateTask, InvalidRequest, MissingIdempotencyKey, NotStorable
-from tasker_core.payload import encode
+from tasker_core.payload import MAX_BYTES, encode
 from tasker_core.templates.inputs import check_context
 from tasker_core.templates.model import TaskTemplate
 
@@ -51,14 +52,20 @@ class CreatedTask:
     template: RegisteredTemplate
 
 
-async def create_task(conn: Connection, shelf: TemplateShelf, new: NewTask) -> CreatedTask:
+async def create_task(
+    conn: Connection, shelf: TemplateShelf, new: NewTask, *, max_context_bytes: int = MAX_BYTES
+) -> CreatedTask:
     """Create one task; see `create_tasks`."""
-    (created,) = await create_tasks(conn, shelf, [new])
+    (created,) = await create_tasks(conn, shelf, [new], max_context_bytes=max_context_bytes)
     return created
 
 
 async def create_tasks(
-    conn: Connection, shelf: TemplateShelf, new: Sequence[NewTask]
+    conn: Connection,
+    shelf: TemplateShelf,
+    new: Sequence[NewTask],
+    *,
+    max_context_bytes: int = MAX_BYTES,
 ) -> list[CreatedTask]:
     """Create tasks with all their first steps, in one transaction: all of them or none.
 
@@ -82,17 +89,18 @@ async def create_tasks(
             found[key] = await shelf.find(conn, *key)
     templates = [found[task.namespace, task.name, task.version] for task in new]
     contexts = [
-        check_context(registered.template, task.context)
+        check_context(registered.template, task.context, max_bytes=max_context_bytes)
         for registered, task in zip(templates, new, strict=True)
     ]
     identities = [
-        identity_hash(registered.template, task)
-        for registered, task in zip(templates, new, strict=True)
+        identity_hash(registered.template, task, context)
+        for registered, task, context in zip(templates, new, contexts, strict=True)
     ]
     _refuse_twins(templates, identities)
     task_uuids = [new_task_uuid() for _ in new]
     try:
-        async with conn.transaction():  # a savepoint when the caller has a transaction
+        # a savepoint in the caller's transaction; alone, the statement is one by itself
+        async with conn.transaction() if conn.is_in_transaction() else nullcontext():
             await conn.execute(
                 "select tasker.create_tasks($1, $2, $3::json[], $4, $5, $6, $7, $8, $9, $10, "
                 "$11::jsonb[])",
@@ -117,13 +125,18 @@ async def create_tasks(
     ]
 
 
-def identity_hash(template: TaskTemplate, task: NewTask) -> bytes | None:
+def identity_hash(
+    template: TaskTemplate, task: NewTask, context: str | None = None
+) -> bytes | None:
     """Say what makes a task the same task: equal hashes are never created twice.
 
     The hash covers namespace, name and version, and the idempotency key when one is
     given, else what the template's strategy says: the context with sorted keys
     (`strict`), nothing without a key (`caller_provided`), or no identity at all
     (`always_unique`, None).
+
+    Args:
+        context: The task's context as JSON text; None: it is encoded here.
 
     Raises:
         MissingIdempotencyKey: The strategy is `caller_provided` and no key is given.
@@ -136,7 +149,8 @@ def identity_hash(template: TaskTemplate, task: NewTask) -> bytes | None:
         return None
     else:
         kind = "context"
-        facts = orjson.dumps(orjson.loads(encode(task.context)), option=orjson.OPT_SORT_KEYS)
+        text = encode(task.context) if context is None else context
+        facts = orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
     named = [template.namespace, template.name, template.version, kind]
     return hashlib.sha256(orjson.dumps(named) + b"\n" + facts).digest()
 

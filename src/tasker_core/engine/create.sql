@@ -13,7 +13,10 @@ create function tasker.create_tasks(
 )
 returns void
 language plpgsql
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare

@@ -17,12 +17,15 @@ create function tasker.finish_steps(
 )
 returns setof tasker.work
 language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     released_lanes int[];
     settled_count int;
-    claimed_count int := 0;
-    message tasker.work;
+    claimed_count int;
 begin
     if cardinality(task_uuids) > 0 then
         select s.released_lanes, s.settled_count into released_lanes, settled_count
@@ -36,14 +39,16 @@ begin
         end if;
     end if;
 
-    for message in select * from tasker.claim_steps(by_worker, lanes, max_steps, lease) loop
-        claimed_count := claimed_count + (message.kind = 'step')::int;
-        return next message;
-    end loop;
+    return query select * from tasker.claim_steps(by_worker, lanes, max_steps, lease);
+    get diagnostics claimed_count = row_count;
 
     if claimed_count >= max_steps or not released_lanes <@ lanes then
         perform pg_notify('tasker_ready', lane.namespace)
-        from tasker.lanes as lane where lane.lane = any (released_lanes);
+        from tasker.lanes as lane
+        where lane.lane = any (released_lanes) and exists (
+            select from tasker.ready as r
+            where r.task_uuid = any (task_uuids) and r.lane = lane.lane
+        );
     end if;
 end;
 $$;
@@ -58,9 +63,6 @@ create function tasker.settle_attempts(
     out released_lanes int[], out settled_count int
 )
 language plpgsql
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 declare
     moment timestamptz;
@@ -68,6 +70,7 @@ declare
     done_steps int[];
     failed_tasks uuid[];
     halted_tasks uuid[];
+    released_tasks uuid[];
 begin
     released_lanes := '{}';
     select array_agg(held.task_uuid) filter (where held.failed_count > 0) into halted_tasks
@@ -113,8 +116,12 @@ begin
         returning
             ended.*,
             case step.state when 'pending' then 'waiting_for_retry' else step.state end as outcome,
+            -- "least" passes over nulls: without a rest it would give an hour
             case when step.state = 'pending' then moment + coalesce(
-                least(ended.rest, interval '1 hour'),
+                case
+                    when ended.rest is not null
+                        then least(greatest(ended.rest, interval '0'), interval '1 hour')
+                end,
                 tasker.retry_delay(
                     step.backoff, step.first_delay_ms, step.max_delay_ms,
                     ended.attempt - step.forgiven, random()
@@ -152,40 +159,43 @@ begin
         perform tasker.count_failures(failed_tasks);
     end if;
     if done_tasks is not null then
-        released_lanes := tasker.release_children(moment, done_tasks, done_steps);
+        select r.released_lanes, r.released_tasks into released_lanes, released_tasks
+        from tasker.release_children(moment, done_tasks, done_steps) as r;
     end if;
     if failed_tasks is not null or halted_tasks is not null then
         perform tasker.park_steps(failed_tasks || halted_tasks);
     end if;
-    perform tasker.advance_tasks(moment, task_uuids);
+    -- a task with a released step is at work, as it was before: only the others need a look
+    perform tasker.advance_tasks(
+        moment, array(select unnest(task_uuids) except select unnest(released_tasks))
+    );
 end;
 $$;
 
 -- Take the tasks' locks, in the order of their ids. Whoever changes anything of a
 -- task but a claim does this first, so that within one task nothing interleaves.
 create function tasker.lock_tasks(task_uuids uuid[]) returns setof tasker.tasks
-language sql
-set enable_seqscan = off
+language plpgsql
 as $$
+begin
+    return query
     select * from tasker.tasks as task
     where task.task_uuid = any (task_uuids)
     order by task.task_uuid
-    for no key update
+    for no key update;
+end;
 $$;
 
 -- Enqueue the children of which these steps were the last parents.
 --
 -- locks  nothing of its own: the caller holds the tasks
--- out    the lanes of the steps that became ready
-create function tasker.release_children(moment timestamptz, task_uuids uuid[], step_nos int[])
-returns int[]
+-- out    the lanes and the tasks of the steps that became ready
+create function tasker.release_children(
+    moment timestamptz, task_uuids uuid[], step_nos int[],
+    out released_lanes int[], out released_tasks uuid[]
+)
 language plpgsql
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
-declare
-    released_lanes int[];
 begin
     with freed as (
         select parent.task_uuid, child.step_no, count(*) as parents_done
@@ -210,11 +220,12 @@ begin
         join tasker.tasks as task using (task_uuid)
         where c.parents_left = 0 and c.state = 'pending'
             and not (task.halts_on_failure and task.failed_count > 0)
-        returning lane
+        returning lane, task_uuid
     )
 
-    select coalesce(array_agg(distinct lane), '{}') into released_lanes from released;
-    return released_lanes;
+    select coalesce(array_agg(distinct lane), '{}'), array_agg(task_uuid)
+    into released_lanes, released_tasks
+    from released;
 end;
 $$;
 
@@ -222,11 +233,13 @@ $$;
 --
 -- locks  nothing of its own: the caller holds the tasks
 create function tasker.advance_tasks(moment timestamptz, task_uuids uuid[]) returns void
-language sql
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
+language plpgsql
 as $$
+begin
+    if task_uuids = '{}' then
+        return;
+    end if;
+
     -- "select true … limit 1", not "exists": the planner may turn that into a hash of the
     -- whole table, and keeps such a plan
     with seen as (
@@ -265,14 +278,14 @@ as $$
     )
 
     insert into tasker.changes (task_uuid, change_no, from_state, to_state, changed_at, action)
-    select task_uuid, change_count, from_state, to_state, moment, 'advance' from moved
+    select task_uuid, change_count, from_state, to_state, moment, 'advance' from moved;
+end;
 $$;
 
 -- Take back what a task with a failed step had enqueued: the steps are pending again
 -- until an operator has dealt with the failure. Running steps run on.
 create function tasker.park_steps(task_uuids uuid[]) returns void
 language plpgsql
-set enable_seqscan = off
 as $$
 declare
     halted_tasks uuid[] := array(
@@ -287,16 +300,17 @@ end;
 $$;
 
 create function tasker.count_failures(failed_tasks uuid[]) returns void
-language sql
-set enable_seqscan = off
+language plpgsql
 as $$
+begin
     update tasker.tasks as task
     set failed_count = task.failed_count + failed.steps
     from (
         select one.task_uuid, count(*) as steps
         from unnest(failed_tasks) as one (task_uuid) group by one.task_uuid
     ) as failed
-    where task.task_uuid = failed.task_uuid
+    where task.task_uuid = failed.task_uuid;
+end;
 $$;
 
 -- Which of these results changed nothing because their lease had ended, and why.
@@ -306,7 +320,6 @@ create function tasker.refused_results(
 )
 returns setof tasker.work
 language plpgsql
-set enable_seqscan = off
 as $$
 declare
     message tasker.work;
@@ -317,7 +330,9 @@ begin
             given.task_uuid, given.step_no, given.attempt,
             case
                 when past.outcome = 'cancelled' then 'the task was cancelled'
-                when past.outcome in ('complete', 'resolved_manually') then 'an operator settled it'
+                -- a success with an error beside it: the mark of an operator's hand
+                when past.outcome in ('complete', 'resolved_manually') and past.error is not null
+                    then 'an operator settled it'
                 else 'its lease had ended'
             end
         from unnest(task_uuids, step_nos, attempts) as given (task_uuid, step_no, attempt)
@@ -325,7 +340,8 @@ begin
         where past.worker_uuid is null
             or past.worker_uuid <> by_worker
             or past.outcome in ('cancelled', 'resolved_manually')
-            or past.error ->> 'error_type' in ('worker_lost', 'settled_by_operator')
+            or (past.outcome = 'complete' and past.error is not null)
+            or past.error ->> 'error_type' = 'worker_lost'
     loop
         return next message;
     end loop;

@@ -125,6 +125,17 @@ class StarvedLane:
     oldest_enqueued_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class TemplateRecord:
+    """One version of a template that is in force."""
+
+    namespace: str
+    name: str
+    version: str
+    description: str | None
+    step_count: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFilter:
     """Which tasks to list. None and () mean any."""
@@ -257,25 +268,44 @@ async def get_step(conn: Connection, task_uuid: UUID, step_no: int) -> StepRecor
     return _step(row)
 
 
-async def list_attempts(conn: Connection, task_uuid: UUID) -> list[AttemptRecord]:
-    """List the attempts of a task that have ended, in the order in which they ended."""
+async def list_attempts(
+    conn: Connection, task_uuid: UUID, step_no: int | None = None
+) -> list[AttemptRecord]:
+    """List the attempts of a task, or of one step, that have ended, in that order."""
     rows = await conn.fetch(
         "select step_no, attempt, worker_uuid, enqueued_at, claimed_at, finished_at, due_at, "
-        "outcome, error, metadata from tasker.attempts where task_uuid = $1 "
+        "outcome, error, metadata from tasker.attempts "
+        "where task_uuid = $1 and ($2::int is null or step_no = $2) "
         "order by finished_at, step_no, attempt",
         task_uuid,
+        step_no,
     )
     return [_attempt(row) for row in rows]
 
 
-async def list_transitions(conn: Connection, task_uuid: UUID) -> list[Transition]:
-    """List every change of state of a task and its steps, in the order of time."""
+async def list_transitions(
+    conn: Connection, task_uuid: UUID, step_no: int | None = None
+) -> list[Transition]:
+    """List every change of state of a task and its steps, or of one step, in order of time."""
     rows = await conn.fetch(
         "select step_no, from_state, to_state, moved_at, attempt, action, actor, reason "
-        "from tasker.transitions where task_uuid = $1 order by moved_at",
+        "from tasker.transitions "
+        "where task_uuid = $1 and ($2::int is null or step_no = $2) "
+        "order by moved_at, step_no nulls last, place",
         task_uuid,
+        step_no,
     )
     return [Transition(**row) for row in rows]
+
+
+async def list_templates(conn: Connection) -> list[TemplateRecord]:
+    """List every version of every template, the newest of each first."""
+    rows = await conn.fetch(
+        "select namespace, name, version, definition ->> 'description' as description, "
+        "json_array_length(definition -> 'steps') as step_count "
+        "from tasker.current_templates order by namespace, name, version_key desc"
+    )
+    return [TemplateRecord(**row) for row in rows]
 
 
 async def list_starved_lanes(conn: Connection, *, seen_within: timedelta) -> list[StarvedLane]:

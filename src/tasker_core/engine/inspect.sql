@@ -43,6 +43,8 @@ left join tasker.delayed as delayed using (task_uuid, step_no);
 
 -- Every transition of a task (step_no null) or a step.
 -- The history keeps one row an attempt; its three transitions are spelt out here.
+-- What an operator did to a running step is told with actor and reason, not twice.
+-- Of one moment, place says what came first.
 create view tasker.transitions as
 select
     a.task_uuid,
@@ -50,6 +52,7 @@ select
     move.from_state,
     move.to_state,
     move.moved_at,
+    move.place,
     a.attempt,
     a.worker_uuid,
     null::text as action,
@@ -70,11 +73,15 @@ cross join
             case
                 when a.outcome_before = 'waiting_for_retry' then a.outcome_before else 'pending'
             end,
-            'enqueued', a.enqueued_at
+            'enqueued', a.enqueued_at, 1
         ),
-        ('enqueued', 'in_progress', a.claimed_at),
-        ('in_progress', a.outcome, a.finished_at)
-    ) as move (from_state, to_state, moved_at)
+        ('enqueued', 'in_progress', a.claimed_at, 2),
+        ('in_progress', a.outcome, a.finished_at, 3)
+    ) as move (from_state, to_state, moved_at, place)
+where
+    not (
+        move.place = 3 and a.outcome in ('complete', 'resolved_manually') and a.error is not null
+    )
 union all
 select
     change.task_uuid,
@@ -82,6 +89,11 @@ select
     change.from_state,
     change.to_state,
     change.changed_at,
+    case
+        when change.step_no is null then change.change_no
+        when change.from_state = 'in_progress' then 3
+        else 0
+    end as place,
     null,
     null,
     change.action,

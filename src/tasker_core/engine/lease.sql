@@ -10,7 +10,10 @@ create function tasker.renew_leases(
 )
 returns table (task_uuid uuid, step_no int, attempt int)
 language plpgsql
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -46,7 +49,10 @@ create function tasker.give_back(
 )
 returns void
 language plpgsql
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 begin
     perform tasker.lock_tasks(task_uuids);

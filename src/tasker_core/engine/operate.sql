@@ -10,6 +10,10 @@ create function tasker.cancel_task(
     its_uuid uuid, by_actor text, why text, out refused_by text, out state text
 )
 language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -33,12 +37,14 @@ begin
         '{"message": "the task was cancelled", "error_type": "cancelled", "retryable": false}'
     );
     perform tasker.record_action(
-        moment, its_uuid, step.step_no, step.state, 'cancelled', 'cancel', by_actor, why, null
-    )
-    from tasker.steps as step
-    where step.task_uuid = its_uuid and step.state in ('pending', 'error')
-    order by step.step_no;
-
+        moment, its_uuid,
+        array(
+            select step.step_no from tasker.steps as step
+            where step.task_uuid = its_uuid and step.state in ('pending', 'error')
+            order by step.step_no
+        ),
+        'cancelled', 'cancel', by_actor, why, null
+    );
     update tasker.steps as step
     set state = 'cancelled', completed_at = moment
     where step.task_uuid = its_uuid and step.state in ('pending', 'error');
@@ -56,6 +62,10 @@ create function tasker.reset_step(
     out refused_by text, out state text
 )
 language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -76,16 +86,15 @@ begin
     end if;
     moment := tasker.now();
 
+    perform tasker.record_action(
+        moment, its_task, array[its_step_no], 'pending', 'reset', by_actor, why, null
+    );
     update tasker.steps as step
     set
         state = 'pending',
         forgiven = step.attempt,
         checkpoint = case when not drops_checkpoint then step.checkpoint end
     where step.task_uuid = its_task and step.step_no = its_step_no;
-
-    perform tasker.record_action(
-        moment, its_task, its_step_no, 'error', 'pending', 'reset', by_actor, why, null
-    );
     update tasker.tasks as t set failed_count = t.failed_count - 1 where t.task_uuid = its_task;
     if task.state = 'error' then
         perform tasker.change_task(moment, its_task, 'steps_in_process', 'reset', by_actor, why);
@@ -103,6 +112,10 @@ create function tasker.settle_step(
     out refused_by text, out state text
 )
 language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -136,18 +149,16 @@ begin
     end if;
     moment := tasker.now();
 
+    perform tasker.record_action(
+        moment, its_task, array[its_step_no], next_state,
+        case next_state when 'complete' then 'complete' else 'resolve' end,
+        by_actor, why, its_metadata
+    );
     perform tasker.end_leases(
         moment, its_task, its_step_no, next_state,
         '{"message": "an operator settled the step", "error_type": "settled_by_operator",
           "retryable": false}'
     );
-    if not is_running then
-        perform tasker.record_action(
-            moment, its_task, its_step_no, state, next_state,
-            case next_state when 'complete' then 'complete' else 'resolve' end,
-            by_actor, why, its_metadata
-        );
-    end if;
     update tasker.steps as step
     set state = next_state, result = its_result, completed_at = moment, checkpoint = null
     where step.task_uuid = its_task and step.step_no = its_step_no;
@@ -171,8 +182,9 @@ create function tasker.end_leases(
     moment timestamptz, its_task uuid, its_step_no int, its_outcome text, its_error json
 )
 returns void
-language sql
+language plpgsql
 as $$
+begin
     with ended as (
         delete from tasker.leases as lease
         where lease.task_uuid = its_task
@@ -203,48 +215,83 @@ as $$
     select
         ended.task_uuid, ended.step_no, ended.attempt, ended.worker_uuid, ended.enqueued_at,
         ended.claimed_at, moment, its_outcome, its_error
-    from ended
+    from ended;
+end;
 $$;
 
--- Enqueue whatever may run again, and see where the task stands.
+-- Enqueue whatever may run again, and see where the task stands. A step that was parked
+-- while it waited for a retry waits on.
 create function tasker.resume_task(moment timestamptz, its_task uuid) returns void
 language plpgsql
 as $$
 begin
+    with resumed as (
+        select seen.task_uuid, seen.step_no, seen.lane, task.priority, seen.attempt, past.due_at
+        from tasker.step_states as seen
+        join tasker.tasks as task using (task_uuid)
+        left join tasker.attempts as past using (task_uuid, step_no, attempt)
+        where seen.task_uuid = its_task
+            and seen.state = 'pending'
+            and seen.parents_left = 0
+            and not (task.halts_on_failure and task.failed_count > 0)
+    ),
+
+    postponed as (
+        insert into tasker.delayed (task_uuid, step_no, lane, priority, attempt, due_at)
+        select r.task_uuid, r.step_no, r.lane, r.priority, r.attempt, r.due_at
+        from resumed as r where r.due_at > moment
+    )
+
     insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
-    select seen.task_uuid, seen.step_no, seen.lane, task.priority, seen.attempt, moment
-    from tasker.step_states as seen
-    join tasker.tasks as task using (task_uuid)
-    where seen.task_uuid = its_task
-        and seen.state = 'pending'
-        and seen.parents_left = 0
-        and not (task.halts_on_failure and task.failed_count > 0);
+    select r.task_uuid, r.step_no, r.lane, r.priority, r.attempt, moment
+    from resumed as r where (r.due_at > moment) is not true;
 
     perform tasker.advance_tasks(moment, array[its_task]);
     perform tasker.tell_ready(array[its_task]);
 end;
 $$;
 
--- Write down an operator's action on a step.
+-- Write down an operator's action on steps, while they still are in their old state.
+-- The old state is the one in which history left a step: that it was enqueued after
+-- that is told only when an attempt ends.
 create function tasker.record_action(
-    moment timestamptz, its_task uuid, its_step_no int, old_state text, new_state text,
+    moment timestamptz, its_task uuid, its_step_nos int[], new_state text,
     its_action text, by_actor text, why text, its_metadata json
 )
 returns void
-language sql
+language plpgsql
 as $$
-    with numbered as (
+begin
+    with before as (
         update tasker.tasks as task
-        set change_count = task.change_count + 1
+        set change_count = task.change_count + cardinality(its_step_nos)
         where task.task_uuid = its_task
-        returning task.change_count
+        returning task.change_count - cardinality(its_step_nos) as change_count
     )
 
     insert into tasker.changes
     select
-        its_task, numbered.change_count, its_step_no, old_state, new_state, moment,
-        its_action, by_actor, why, its_metadata
-    from numbered
+        its_task, before.change_count + acted.position, acted.step_no,
+        case
+            when lease.task_uuid is not null then 'in_progress'
+            when acted.state = 'pending' and past.outcome = 'waiting_for_retry' then past.outcome
+            else acted.state
+        end,
+        new_state, moment, its_action, by_actor, why, its_metadata
+    from before
+    cross join (
+        select
+            step.step_no, step.state, step.attempt,
+            row_number() over (order by step.step_no) as position
+        from tasker.steps as step
+        where step.task_uuid = its_task and step.step_no = any (its_step_nos)
+    ) as acted
+    left join tasker.leases as lease
+        on lease.task_uuid = its_task and lease.step_no = acted.step_no
+    left join tasker.attempts as past
+        on past.task_uuid = its_task and past.step_no = acted.step_no
+        and past.attempt = acted.attempt;
+end;
 $$;
 
 -- Move a task on an operator's word.
@@ -252,8 +299,9 @@ create function tasker.change_task(
     moment timestamptz, its_task uuid, new_state text, its_action text, by_actor text, why text
 )
 returns void
-language sql
+language plpgsql
 as $$
+begin
     with changed as (
         update tasker.tasks as task
         set
@@ -273,5 +321,6 @@ as $$
     select
         its_task, changed.change_count, null, changed.old_state, new_state, moment,
         its_action, by_actor, why
-    from changed
+    from changed;
+end;
 $$;

@@ -31,7 +31,10 @@ begin
         return;
     end if;
     if found and not forced and exists (
-        select from tasker.tasks as task where task.template_uuid = present.template_uuid
+        select from tasker.tasks as task
+        join tasker.templates as t using (template_uuid)
+        where t.namespace = its_namespace and t.name = its_name and t.version = its_version
+            and t.digest <> its_digest -- forced ones may have come since
     ) then
         return query select present.template_uuid, 'refused';
         return;

@@ -1,12 +1,16 @@
 -- Take back what was dropped: the only periodic job. Everyone may run it; one at a time does.
 --
--- out    how many attempts were taken back, and how many delayed steps were enqueued late
--- locks  an advisory lock, the tasks, then leases
+-- out    how many attempts were taken back
+-- locks  an advisory lock, the tasks of expired leases, then leases; only then the tasks
+--        of delayed steps, which it does not wait for: so nobody waits in a ring
 -- tells  channel tasker_ready
 
 create function tasker.sweep(max_attempts int default 500) returns int
 language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     moment constant timestamptz := tasker.now();
@@ -18,7 +22,6 @@ begin
     end if;
 
     delete from tasker.workers as worker where worker.seen_at < moment - interval '1 day';
-    perform tasker.enqueue_due(moment);
 
     lost_tasks := array(
         select lease.task_uuid from tasker.leases as lease
@@ -26,9 +29,6 @@ begin
         order by lease.task_uuid
         limit max_attempts
     );
-    if lost_tasks = '{}' then
-        return 0;
-    end if;
     perform tasker.lock_tasks(lost_tasks);
 
     -- a renewal may have come first: look again, now that nobody can settle these leases
@@ -44,23 +44,22 @@ begin
         where lease.task_uuid = any (lost_tasks) and lease.ends_at < moment
         for update
     ) as held;
-    if lost.total = 0 then
-        return 0;
+    if lost.total > 0 then
+        perform tasker.settle_attempts(
+            lost.workers, lost.tasks, lost.steps, lost.attempts,
+            array_fill(null::json, array[lost.total]),
+            array_fill(
+                '{"message": "the worker did not renew its lease: it was killed, frozen or cut off",
+                  "error_type": "worker_lost", "retryable": true}'::json,
+                array[lost.total]
+            ),
+            array_fill(true, array[lost.total]),
+            array_fill(null::interval, array[lost.total]),
+            array_fill(null::json, array[lost.total])
+        );
+        perform tasker.tell_ready(lost_tasks);
     end if;
-
-    perform tasker.settle_attempts(
-        lost.workers, lost.tasks, lost.steps, lost.attempts,
-        array_fill(null::json, array[lost.total]),
-        array_fill(
-            '{"message": "the worker did not renew its lease: it was killed, frozen or cut off",
-              "error_type": "worker_lost", "retryable": true}'::json,
-            array[lost.total]
-        ),
-        array_fill(true, array[lost.total]),
-        array_fill(null::interval, array[lost.total]),
-        array_fill(null::json, array[lost.total])
-    );
-    perform tasker.tell_ready(lost_tasks);
+    perform tasker.enqueue_due(tasker.now());
     return lost.total;
 end;
 $$;
