@@ -55,7 +55,14 @@ _LIBPQ_ONLY = frozenset(
     }
 )
 
-_FAILURES = (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_FAILURES = (
+    OSError,
+    TimeoutError,
+    ValueError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # killed in the middle of a message
+)
 
 _log = structlog.get_logger("tasker.db")
 

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 15.0  # a network that drops packets breaks connections in silence
 CHECK_TIMEOUT_SECONDS = 5.0
 
-_BROKEN = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_BROKEN = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # killed in the middle of a message
+)
 
 _log = structlog.get_logger("tasker.db")
 

@@ -272,7 +272,7 @@ class StepContext:
     @_Lazy
     def dependency_results(self) -> Mapping[str, Any]:
         """Step name → `{"result": …}`, for every step that this one comes after."""
-        return _Envelopes(self._results or {})
+        return _Envelopes({} if self._results is None else self._results)
 
     def get_dependency_result(self, step_name: str) -> Any:
         """Give what an earlier step's handler returned; None if there is no such result."""

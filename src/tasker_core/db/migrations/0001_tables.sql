@@ -34,11 +34,13 @@ create table tasker.lanes (
     unique (namespace, callable, method, resolver)
 );
 
--- The steps that exist when a task begins, expanded once when the template is registered.
+-- The steps of a template, planned once when it is registered: those that exist when a task
+-- begins, and those that a decision or a batch may add.
 create table tasker.template_steps (
     template_uuid uuid not null references tasker.templates on delete cascade,
     step_no int not null check (step_no between 1 and 1048575),
     lane int not null references tasker.lanes,
+    is_initial boolean not null, -- exists when a task begins
     name text not null,
     max_attempts smallint not null check (max_attempts >= 1),
     backoff text not null check (backoff in ('none', 'linear', 'exponential', 'fibonacci')),
@@ -46,7 +48,8 @@ create table tasker.template_steps (
     max_delay_ms int not null check (max_delay_ms >= 0),
     parents int[] not null,
     children int[] not null,
-    primary key (template_uuid, step_no)
+    primary key (template_uuid, step_no),
+    unique (template_uuid, name)
 );
 
 create table tasker.tasks (

@@ -1,0 +1,152 @@
+"""One attempt in this process: a claimed step, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from tasker_core.engine.claim import Claim
+from tasker_core.engine.finish import Finished
+from tasker_core.engine.ids import step_uuid
+from tasker_core.errors import NotStorable
+from tasker_core.handlers.context import StepContext
+from tasker_core.handlers.result import MAX_MESSAGE, StepHandlerResult, result_from_exception
+from tasker_core.payload import encode, storable_text
+from tasker_core.worker.lookup import EarlierResults, Lookup
+from tasker_core.worker.plan import StepPlan
+
+AttemptKey = tuple[UUID, int, int]
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """A step on loan to this worker, queued, running, or over."""
+
+    claim: Claim
+    plan: StepPlan
+    claimed_at: float  # time.monotonic(), when the claim was sent: the lease began later
+    began_at: float | None = None  # likewise; None: waits for its turn
+    is_over: bool = False  # its result is decided: a later one is dropped
+    asyncio_task: asyncio.Task[None] | None = None  # of an async handler that has begun
+
+    @property
+    def key(self) -> AttemptKey:
+        """What tells attempts apart."""
+        return (self.claim.task_uuid, self.claim.step_no, self.claim.attempt)
+
+    @property
+    def task_uuid(self) -> UUID:
+        """The task."""
+        return self.claim.task_uuid
+
+    @property
+    def step_no(self) -> int:
+        """The step's number in the task."""
+        return self.claim.step_no
+
+    @property
+    def attempt(self) -> int:
+        """The execution, counted from 1."""
+        return self.claim.attempt
+
+    def context(self, lookup: Lookup) -> StepContext:
+        """Make what the handler sees; nothing is parsed before it looks."""
+        claim, plan = self.claim, self.plan
+        template = plan.template
+        assert template is not None
+        return StepContext.of_attempt(
+            task_uuid=claim.task_uuid,
+            step_uuid=step_uuid(claim.task_uuid, claim.step_no),
+            correlation_id=claim.correlation_id,
+            handler_name=plan.handler.name if plan.handler else plan.callable,
+            step_name=claim.name,
+            task_name=template.name,
+            task_version=template.version,
+            namespace=template.namespace,
+            attempt=claim.attempt - claim.forgiven,
+            max_attempts=claim.max_attempts,
+            results=EarlierResults(lookup, claim.task_uuid, plan.ancestors, claim.parent_results),
+            input_text=claim.context
+            if claim.context is not None
+            else lookup.context(claim.task_uuid),
+            config_text=plan.config_text,
+            inputs_text=claim.inputs,
+            checkpoint_text=claim.checkpoint,
+        )
+
+    def finished(self, result: StepHandlerResult, seconds: float, max_bytes: int) -> Finished:
+        """Write down how the attempt ended; a result that cannot be stored is a failure."""
+        try:
+            if result.success:
+                return self._success(result, seconds, max_bytes)
+            return self._failure(result, seconds)
+        except NotStorable as error:
+            return self._failure(_invalid_result(str(error), error.pointer), seconds)
+        except Exception as error:  # whatever an application's object does when it is read
+            message = result_from_exception(error).error_message or ""
+            return self._failure(_invalid_result(f"{type(error).__name__}: {message}", ""), seconds)
+
+    def _success(self, result: StepHandlerResult, seconds: float, max_bytes: int) -> Finished:
+        claim = self.claim
+        return Finished(
+            claim.task_uuid,
+            claim.step_no,
+            claim.attempt,
+            encode(result.result or {}, max_bytes=max_bytes),
+            None,
+            metadata=self._metadata(result.metadata, seconds),
+        )
+
+    def _failure(self, result: StepHandlerResult, seconds: float) -> Finished:
+        claim = self.claim
+        facts = dict(result.metadata)
+        traceback = facts.pop("traceback", None)
+        message = str(result.error_message or "the handler gave no message")
+        if len(message) > MAX_MESSAGE:
+            message = message[:MAX_MESSAGE] + " …"
+        error = {
+            "message": storable_text(message),
+            "error_type": storable_text(str(result.error_type or "handler_error")),
+            "error_code": storable_text(result.error_code) if result.error_code else None,
+            "retryable": result.retryable,
+            "traceback": storable_text(traceback) if isinstance(traceback, str) else None,
+        }
+        try:
+            metadata = self._metadata(facts, seconds)
+        except NotStorable as reason:
+            metadata = self._metadata({"metadata_left_out": storable_text(str(reason))}, seconds)
+        rest = result.retry_after_seconds
+        return Finished(
+            claim.task_uuid,
+            claim.step_no,
+            claim.attempt,
+            None,
+            encode({key: value for key, value in error.items() if value is not None}),
+            retryable=result.retryable,
+            rest=None if rest is None else timedelta(seconds=min(rest, 86_400)),
+            metadata=metadata,
+        )
+
+    def _metadata(self, custom: dict[str, Any], seconds: float) -> str:
+        facts: dict[str, Any] = {"execution_time_ms": round(seconds * 1000, 3)}
+        if self.plan.handler is not None and self.plan.handler.version:
+            facts["handler_version"] = self.plan.handler.version
+        if custom:
+            facts["custom"] = custom
+        try:
+            return encode(facts)
+        except NotStorable as error:
+            pointer = error.pointer.removeprefix("/custom")
+            raise NotStorable("/metadata" + pointer, error.reason) from None
+
+
+def _invalid_result(problem: str, pointer: str) -> StepHandlerResult:
+    return StepHandlerResult.failure(
+        f"the result cannot be stored: {problem}",
+        "invalid_result",
+        retryable=False,
+        metadata={"path": storable_text(pointer)},
+    )

@@ -1,0 +1,409 @@
+"""The worker: claim, run, finish, all on one event loop.
+
+One connection finishes and claims, one call at a time. While a call is under way,
+handlers go on and their results collect; the next call carries all of them and brings
+as many new steps. So a call carries one result when there is little to do, and
+hundreds when there is much, and nothing has to be tuned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from tasker_core.db.connect import Connection, Database, reconnect
+from tasker_core.db.listen import Listener, Notice
+from tasker_core.db.migrate import check
+from tasker_core.engine.claim import Claim, Lane, Work, held_steps, list_lanes
+from tasker_core.engine.finish import Finished, finish_steps
+from tasker_core.engine.ids import new_uuid
+from tasker_core.engine.lease import Loan, forget_worker, give_back, renew_leases
+from tasker_core.handlers.bound import HandlerDefinition
+from tasker_core.handlers.registry import HandlerRegistry
+from tasker_core.payload import encode
+from tasker_core.settings import Settings
+from tasker_core.worker.attempt import Attempt
+from tasker_core.worker.broken import BROKEN, connect, reason, rest, unreachable_if_broken
+from tasker_core.worker.lookup import Lookup
+from tasker_core.worker.plan import PlanBook
+from tasker_core.worker.run import Runner
+from tasker_core.worker.upkeep import Upkeep
+
+SHORTEST_WAIT_SECONDS = 0.02
+CALL_SECONDS = 60.0  # a connection that is silent for longer is taken for broken
+LAST_CALL_SECONDS = 10.0  # likewise, when the worker is to stop
+MOST_CHARACTERS = 16 * 1024 * 1024  # of results in one call
+
+CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+UNACCEPTED = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+
+_log = structlog.get_logger("tasker.worker")
+
+
+class AsyncWorker:
+    """A worker on the running event loop.
+
+    Args:
+        database: Where the steps are.
+        settings: Concurrency, lease, time-outs.
+        registry: The handlers; only steps that they can do are claimed.
+        namespaces: Serve only these; None serves all.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        registry: HandlerRegistry,
+        *,
+        namespaces: Sequence[str] | None = None,
+    ) -> None:
+        self.worker_uuid: UUID = new_uuid()
+        self.concurrency = settings.worker_concurrency
+        self.lease = timedelta(seconds=settings.lease_seconds)
+        self.lanes: list[int] = []
+        self.unserved: list[Lane] = []  # lanes that this worker has no handler for
+        self.finished_count = 0
+        self._served: list[Lane] = []
+        self._database = database
+        self._settings = settings
+        self._namespaces = namespaces if namespaces is not None else settings.namespaces
+        self._plans = PlanBook(registry, settings.handler_timeout_seconds)
+        self._lookup = Lookup(database)
+        self._woken = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._is_draining = False
+        self._stopping = asyncio.Event()
+        self.unconfirmed: list[Finished] = []  # results of which the commit is not known
+        self._failed_turns = 0  # in a row
+        self._must_ask = False  # what is on loan here: a call may have been carried out late
+        self._alarm: asyncio.TimerHandle | None = None
+        self._stopper: asyncio.Task[None] | None = None
+
+    # --- life -------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to claim steps.
+
+        Raises:
+            DatabaseUnreachable: Nobody answers.
+            SchemaOutOfDate, SchemaTooNew: The database is not of this program's version.
+        """
+        conn = await connect(self._database, "tasker worker")
+        try:
+            with unreachable_if_broken():
+                await check(conn)
+                self.runner = Runner(
+                    self._lookup, self.concurrency, self._settings.max_result_bytes, self._woken.set
+                )
+                await self.look_for_lanes(conn)
+                self._upkeep = Upkeep(self, self._database, self._settings)
+                await self._upkeep.start(conn)
+        except BaseException:
+            conn.terminate()
+            raise
+        self._listener = Listener(
+            lambda: connect(self._database, "tasker worker listener"),
+            ["tasker_ready", "tasker_lanes", "tasker_cancelled"],
+            self._on_notice,
+        )
+        await self._listener.start()
+        self._woken.set()
+        self._flow = asyncio.create_task(self._work(conn), name="tasker-worker")
+        _log.info(
+            "worker_started",
+            worker_uuid=str(self.worker_uuid),
+            lanes=len(self.lanes),
+            concurrency=self.concurrency,
+        )
+
+    async def stop(self, *, drain_seconds: float | None = None) -> None:
+        """Claim no more, let running handlers end, give back what has not begun.
+
+        Args:
+            drain_seconds: How long running handlers may take; None as the settings say.
+                Async handlers are cancelled after that, and their steps given back;
+                threads cannot be, and their leases run out.
+        """
+        if self._stopper is None:
+            if drain_seconds is None:
+                drain_seconds = self._settings.shutdown_seconds
+            self._stopper = asyncio.create_task(self._stop(drain_seconds), name="tasker-stop")
+        await asyncio.shield(self._stopper)
+
+    async def _stop(self, drain_seconds: float) -> None:
+        self._is_draining = True
+        self._woken.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), drain_seconds)
+        self._stopping.set()
+        self._woken.set()
+        await asyncio.wait({self._flow}, timeout=LAST_CALL_SECONDS)
+        self._flow.cancel()  # in vain, unless the database does not answer
+        await asyncio.wait({self._flow})
+        await self._upkeep.stop()
+        self.runner.close()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        await asyncio.to_thread(self._lookup.close)
+        try:
+            await self._listener.stop()
+        except BROKEN as error:  # it ended before its time: only the poll woke the worker
+            _log.warning("listener_failed", error=reason(error))
+        if not self._flow.cancelled():
+            self._flow.result()
+        _log.info("worker_stopped", worker_uuid=str(self.worker_uuid))
+
+    async def wait_closed(self) -> None:
+        """Wait until the worker has stopped; raise what made it stop, if anything did."""
+        await asyncio.shield(self._flow)
+
+    def use(self, registry: HandlerRegistry) -> None:
+        """Take other handlers for the attempts that begin from now on."""
+        self._plans.use(registry)
+        self._upkeep.look_for_lanes_soon()
+
+    async def look_for_lanes(self, conn: Connection) -> None:
+        """See which lanes there are, and which of them the handlers can serve."""
+        lanes = await list_lanes(conn, self._namespaces)
+        served: list[Lane] = []
+        unserved: list[Lane] = []
+        for lane in lanes:
+            (served if self._serves(lane) else unserved).append(lane)
+        self._served, self.unserved = served, unserved
+        if [lane.lane for lane in served] != self.lanes:
+            self.lanes = [lane.lane for lane in served]
+            self._woken.set()
+
+    @property
+    def namespaces(self) -> list[str]:
+        """The namespaces of which it can serve at least one lane."""
+        return sorted({lane.namespace for lane in self._served})
+
+    def _serves(self, lane: Lane) -> bool:
+        wanted = HandlerDefinition(lane.callable, lane.method, lane.resolver)
+        return self._plans.registry.find(wanted) is not None
+
+    def _on_notice(self, notice: Notice | None) -> None:
+        if notice is None or notice.channel == "tasker_lanes":
+            self._upkeep.look_for_lanes_soon()
+            self._woken.set()
+        elif notice.channel == "tasker_cancelled":
+            with contextlib.suppress(ValueError):  # anybody can notify anything
+                self._drop_task(UUID(notice.payload))
+        elif self._namespaces is None or notice.payload in self._namespaces:
+            self._woken.set()
+
+    def _drop_task(self, task_uuid: UUID) -> None:
+        for attempt in list(self.runner.running.values()):
+            if attempt.task_uuid == task_uuid:
+                self.runner.drop(attempt)
+
+    # --- work -------------------------------------------------------------------------
+
+    async def _work(self, conn: Connection) -> None:
+        """Take turns until the worker is drained, over every broken connection."""
+        try:
+            while True:
+                try:
+                    await self._take_turns(conn)
+                    return
+                except BROKEN as error:
+                    _log.warning("worker_disconnected", error=reason(error))
+                    conn.terminate()
+                await rest(self._failed_turns, self._stopping)
+                self._failed_turns += 1
+                again = await reconnect(self._connect_again, self._stopping)
+                if again is None:
+                    return
+                conn = again
+        finally:
+            self._drained.set()
+            conn.terminate()
+
+    async def _take_turns(self, conn: Connection) -> None:
+        while not self._stopping.is_set():
+            await self._woken.wait()
+            self._woken.clear()
+            if self._is_draining:
+                await self._give_back(conn, self.runner.withdraw())
+            if self._must_ask:
+                self._must_ask = False
+                await self._begin_unheard(conn)
+            work = await self._turn(conn)
+            if self._is_draining and not self.runner.running and not self.unconfirmed:
+                break
+            self._wake_in(work)
+        left = [*self.runner.withdraw(), *await self.runner.stop_async()]
+        await self._turn(conn)
+        while self.unconfirmed:
+            await self._turn(conn)
+        await self._give_back(conn, left)
+        await self._upkeep.stop()  # it would say once more that the worker is alive
+        await forget_worker(conn, self.worker_uuid)
+        await conn.close()
+
+    async def _turn(self, conn: Connection) -> Work | None:
+        """Finish what has ended, claim what there is room for, and begin it."""
+        self.unconfirmed += self.runner.take_finished()
+        room = 0 if self._is_draining else self.concurrency - len(self.runner.running)
+        if not self.unconfirmed and (room <= 0 or not self.lanes):
+            return None
+        sent_at = time.monotonic()
+        batch = _fitting(self.unconfirmed)
+        work = await self._finish_and_claim(conn, batch, max(0, room))
+        self._failed_turns = 0
+        self.finished_count += len(batch)
+        self.unconfirmed = self.unconfirmed[len(batch) :]
+        if self.unconfirmed:
+            self._woken.set()
+        for refusal in work.refusals:
+            _log.warning(
+                "result_refused",
+                task_uuid=str(refusal.task_uuid),
+                step_no=refusal.step_no,
+                attempt=refusal.attempt,
+                reason=refusal.reason,
+            )
+        await self._begin(conn, work.claims, sent_at)
+        return work
+
+    async def _finish_and_claim(
+        self, conn: Connection, batch: Sequence[Finished], room: int
+    ) -> Work:
+        while True:
+            try:
+                async with asyncio.timeout(CALL_SECONDS):
+                    return await finish_steps(
+                        conn,
+                        self.worker_uuid,
+                        batch,
+                        lanes=self.lanes,
+                        limit=room,
+                        lease=self.lease,
+                    )
+            except CONFLICTS as error:
+                _log.warning("finish_repeated", error=str(error))
+            except UNACCEPTED as error:
+                if not batch:
+                    raise
+                _log.warning("finish_rejected", error=str(error))
+                await self._finish_one_by_one(conn, batch)
+                batch = []
+
+    async def _finish_one_by_one(self, conn: Connection, batch: Sequence[Finished]) -> None:
+        """Find the result that the database does not accept, and fail its step instead."""
+        for one in batch:
+            try:
+                await self._finish_one(conn, one)
+            except UNACCEPTED as error:
+                await self._finish_one(conn, _rejected(one, error))
+
+    async def _finish_one(self, conn: Connection, one: Finished) -> None:
+        async with asyncio.timeout(CALL_SECONDS):
+            await finish_steps(conn, self.worker_uuid, [one], lanes=[], limit=0, lease=self.lease)
+
+    async def _begin(self, conn: Connection, claims: Sequence[Claim], claimed_at: float) -> None:
+        """Begin what was claimed, if the claims are still good; the lease ran from claimed_at."""
+        if not claims:
+            return
+        if time.monotonic() - claimed_at > self.lease.total_seconds():
+            _log.warning("claims_too_late", steps=len(claims))  # this process was frozen
+            return
+        attempts = [
+            Attempt(claim, await self._plans.plan(conn, claim), claimed_at) for claim in claims
+        ]
+        # `use` may have taken away a handler after the claim: the step waits for another worker
+        unable = [one for one in attempts if not (one.plan.handler or one.plan.problem)]
+        if unable:
+            attempts = [one for one in attempts if one.plan.handler or one.plan.problem]
+        self.runner.begin(attempts)
+        if unable:
+            await self.look_for_lanes(conn)
+            await self._give_back(conn, unable)
+
+    async def _begin_unheard(self, conn: Connection) -> None:
+        """Begin what was claimed in a call of which the answer was lost."""
+        asked_at = time.monotonic()
+        known = {(one.task_uuid, one.step_no, one.attempt) for one in self.unconfirmed}
+        known |= self.runner.running.keys()
+        unheard = [
+            claim
+            for claim in await held_steps(conn, self.worker_uuid)
+            if (claim.task_uuid, claim.step_no, claim.attempt) not in known
+        ]
+        if not unheard:
+            return
+        room = 0 if self._is_draining else max(0, self.concurrency - len(self.runner.running))
+        await renew_leases(conn, self.worker_uuid, unheard[:room], lease=self.lease)
+        await self._begin(conn, unheard[:room], asked_at)
+        await self._give_back(conn, unheard[room:])
+
+    async def _give_back(self, conn: Connection, loans: Sequence[Loan]) -> None:
+        if loans:
+            await give_back(conn, self.worker_uuid, loans)
+
+    async def _connect_again(self) -> Connection:
+        """Connect, and see what became of the call that was cut off.
+
+        Should it still be under way there, it is carried out after this look, so there is
+        another one later.
+        """
+        conn = await connect(self._database, "tasker worker")
+        try:
+            with unreachable_if_broken():
+                await check(conn)
+                await self._begin_unheard(conn)
+                await self.look_for_lanes(conn)
+        except BaseException:
+            conn.terminate()
+            raise
+        asyncio.get_running_loop().call_later(self.lease.total_seconds() / 3, self._ask_again)
+        self._woken.set()
+        return conn
+
+    def _ask_again(self) -> None:
+        self._must_ask = True
+        self._woken.set()
+
+    def _wake_in(self, work: Work | None) -> None:
+        """Set the alarm: for the next delayed step, or for a look in case a hint was lost."""
+        loop = asyncio.get_running_loop()
+        if work is None and self._alarm is not None and self._alarm.when() > loop.time():
+            return
+        seconds = self._settings.poll_seconds
+        if work is not None and work.due_in is not None:
+            seconds = min(seconds, max(SHORTEST_WAIT_SECONDS, work.due_in.total_seconds()))
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = loop.call_later(seconds, self._woken.set)
+
+
+def _fitting(finished: list[Finished]) -> list[Finished]:
+    """Take as many results from the front as one call may carry, at least one."""
+    size = 0
+    for count, one in enumerate(finished):
+        size += len(one.result or one.error or "")
+        if size > MOST_CHARACTERS and count:
+            return finished[:count]
+    return finished
+
+
+def _rejected(one: Finished, error: asyncpg.PostgresError) -> Finished:
+    facts = {
+        "message": f"the database does not accept the result: {error}",
+        "error_type": "invalid_result",
+        "retryable": False,
+    }
+    return Finished(one.task_uuid, one.step_no, one.attempt, None, encode(facts), False)

@@ -1,0 +1,113 @@
+"""What a worker knows of a step before it runs it: the handler, the time-out, the ancestors.
+
+A plan is made once for each step of each template definition, and kept: what a
+template's id names never changes. Another registry makes other plans.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+
+from tasker_core.db.connect import Connection
+from tasker_core.engine.claim import Claim
+from tasker_core.engine.register import TemplateShelf
+from tasker_core.handlers.bound import BoundHandler, HandlerDefinition
+from tasker_core.handlers.registry import HandlerRegistry
+from tasker_core.payload import encode
+from tasker_core.templates.graph import ancestors
+from tasker_core.templates.model import TaskTemplate
+from tasker_core.worker.broken import BROKEN
+
+QUICK_SECONDS = 0.0005
+FEW_ANCESTORS = 256
+
+_log = structlog.get_logger("tasker.worker")
+
+
+@dataclass(slots=True)
+class StepPlan:
+    """One step of one template definition, ready to be run many times."""
+
+    handler: BoundHandler | None  # None: this process has no such handler
+    callable: str
+    timeout: float | None = None  # seconds
+    config_text: str | None = None
+    template: TaskTemplate | None = None  # None: it cannot be read, see `problem`
+    template_step: str = ""
+    problem: str | None = None  # why the step cannot even be begun
+    usual_seconds: float | None = field(default=None)  # None: it has not run here yet
+    _ancestors: frozenset[str] | None = field(default=None)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the handler usually takes less time than handing it to a thread."""
+        return self.usual_seconds is not None and self.usual_seconds < QUICK_SECONDS
+
+    def learn(self, seconds: float) -> None:
+        """Take one more run into account."""
+        usual = self.usual_seconds
+        self.usual_seconds = seconds if usual is None else usual + (seconds - usual) / 8
+
+    def ancestors(self) -> frozenset[str]:
+        """Name every step before this one. Many are counted anew: n steps have n² of them."""
+        if self._ancestors is not None:
+            return self._ancestors
+        if self.template is None:
+            return frozenset()
+        found = ancestors(self.template, self.template_step)
+        if len(found) <= FEW_ANCESTORS:
+            self._ancestors = found
+        return found
+
+
+class PlanBook:
+    """The plans made so far."""
+
+    def __init__(self, registry: HandlerRegistry, default_timeout: float | None) -> None:
+        self.registry = registry
+        self._default_timeout = default_timeout
+        self._shelf = TemplateShelf()
+        self._plans: dict[tuple[UUID, str], StepPlan] = {}
+
+    async def plan(self, conn: Connection, claim: Claim) -> StepPlan:
+        """Give the plan of a claimed step; reads its template the first time."""
+        key = (claim.template_uuid, claim.template_step)
+        plan = self._plans.get(key)
+        if plan is None:
+            try:
+                plan = await self._make(conn, claim)
+            except BROKEN:
+                raise
+            except Exception as error:  # written by another version, damaged, gone
+                _log.exception("plan_failed", template=str(claim.template_uuid), step=claim.name)
+                problem = f"the step's template cannot be read: {type(error).__name__}: {error}"
+                return StepPlan(None, "", problem=problem)
+            if plan.handler is not None:  # else it may yet come
+                self._plans[key] = plan
+        return plan
+
+    def use(self, registry: HandlerRegistry) -> None:
+        """Take another registry; what is running goes on with the code it began with."""
+        self.registry = registry
+        self._plans.clear()
+
+    async def _make(self, conn: Connection, claim: Claim) -> StepPlan:
+        template = (await self._shelf.get(conn, claim.template_uuid)).template
+        step = template.step(claim.template_step)
+        wanted = step.handler
+        handler = self.registry.find(
+            HandlerDefinition(
+                wanted.callable, wanted.method, wanted.resolver, wanted.initialization
+            )
+        )
+        return StepPlan(
+            handler=handler,
+            callable=wanted.callable,
+            timeout=step.timeout_seconds or self._default_timeout,
+            config_text=encode(wanted.initialization) if wanted.initialization else None,
+            template=template,
+            template_step=step.name,
+        )

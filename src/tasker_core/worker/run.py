@@ -1,0 +1,242 @@
+"""Run handlers, and collect how their attempts ended.
+
+Async handlers run on the loop, the others in threads. Whatever a handler returns,
+raises or does not do in time becomes one `Finished` in `take_finished`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+
+from tasker_core.engine.finish import Finished
+from tasker_core.handlers.result import (
+    ErrorType,
+    StepHandlerResult,
+    result_from_exception,
+    result_from_return,
+)
+from tasker_core.worker.attempt import Attempt, AttemptKey
+from tasker_core.worker.lookup import Lookup
+from tasker_core.worker.threads import HandlerThreads
+
+PULSE_SECONDS = 0.002
+DEADLINE_CHECK_SECONDS = 0.05
+CANCEL_SECONDS = 5.0  # for an async handler to clean up
+
+_log = structlog.get_logger("tasker.worker")
+
+
+class Runner:
+    """Runs attempts; calls `wake` on the loop when there is something to take.
+
+    Args:
+        lookup: Where handlers' questions for older results go.
+        concurrency: How many attempts run at a time; the loop sees to it, and no more
+            threads than this are started.
+        max_result_bytes: Larger results fail their step.
+        wake: Called on the event loop.
+    """
+
+    def __init__(
+        self, lookup: Lookup, concurrency: int, max_result_bytes: int, wake: Callable[[], None]
+    ) -> None:
+        self._lookup = lookup
+        self._max_result_bytes = max_result_bytes
+        self._wake = wake
+        self._loop = asyncio.get_running_loop()
+        self._threads = HandlerThreads(concurrency, self._run_in_thread)
+        self._finished: deque[Finished] = deque()
+        self._ended: deque[Attempt] = deque()  # their code is no longer running
+        self._told = False
+        self._first_untold = 0.0
+        self._pulse: asyncio.TimerHandle | None = None
+        self._deadlines: asyncio.TimerHandle | None = None
+        self.running: dict[AttemptKey, Attempt] = {}
+
+    # --- what the loop calls ----------------------------------------------------------
+
+    def begin(self, attempts: Sequence[Attempt]) -> None:
+        """Run these attempts."""
+        for_threads = []
+        for attempt in attempts:
+            self.running[attempt.key] = attempt
+            if attempt.plan.handler is None:
+                self._end(attempt, _cannot_begin(attempt), 0.0)
+                self._ended.append(attempt)
+                self._wake()
+            elif attempt.plan.handler.is_async:
+                self._loop.create_task(self._run_on_loop(attempt))
+            else:
+                for_threads.append(attempt)
+        if for_threads:
+            self._threads.submit(for_threads)
+            self._ensure_pulse()
+        if self._deadlines is None and any(a.plan.timeout for a in attempts):
+            self._deadlines = self._loop.call_later(DEADLINE_CHECK_SECONDS, self._check_deadlines)
+
+    def take_finished(self) -> list[Finished]:
+        """Take the results that came in since the last call; their slots are free again."""
+        self._told = False
+        while self._ended:
+            self.running.pop(self._ended.popleft().key, None)
+        taken = []
+        while self._finished:
+            taken.append(self._finished.popleft())
+        return taken
+
+    def withdraw(self) -> list[Attempt]:
+        """Take back the attempts that have not begun."""
+        withdrawn = self._threads.withdraw()
+        for attempt in withdrawn:
+            attempt.is_over = True
+            self.running.pop(attempt.key, None)
+        return withdrawn
+
+    async def stop_async(self) -> list[Attempt]:
+        """Cancel the async attempts that are still running; take back those that then end."""
+        await asyncio.sleep(0)  # what was begun a moment ago is to have its asyncio task
+        stopped = {
+            attempt.asyncio_task: attempt
+            for attempt in self.running.values()
+            if attempt.asyncio_task is not None and not attempt.is_over
+        }
+        if not stopped:
+            return []
+        for attempt in stopped.values():
+            self.drop(attempt)
+        ended, deaf = await asyncio.wait(stopped, timeout=CANCEL_SECONDS)
+        for asyncio_task in deaf:
+            _log.warning("handler_goes_on", step=stopped[asyncio_task].claim.name)
+        return [stopped[asyncio_task] for asyncio_task in ended]
+
+    def drop(self, attempt: Attempt) -> None:
+        """Forget an attempt whose result does not count any more, and stop it if possible."""
+        attempt.is_over = True
+        if attempt.asyncio_task is not None:
+            attempt.asyncio_task.cancel()
+
+    def close(self) -> None:
+        """End the threads as their handlers return, and the timers."""
+        self._threads.close()
+        for timer in (self._pulse, self._deadlines):
+            if timer is not None:
+                timer.cancel()
+
+    # --- running ----------------------------------------------------------------------
+
+    async def _run_on_loop(self, attempt: Attempt, value: Awaitable[Any] | None = None) -> None:
+        started = time.monotonic()
+        if not attempt.is_over:
+            # known only now: a task that is cancelled before it begins would never end here
+            attempt.asyncio_task = asyncio.current_task()
+            attempt.began_at = attempt.began_at or started
+            try:
+                assert attempt.plan.handler is not None
+                if value is None:
+                    value = attempt.plan.handler.run(attempt.context(self._lookup))
+                result = result_from_return(await value)
+            except BaseException as error:  # a handler may raise SystemExit: the worker lives on
+                result = result_from_exception(error)
+            self._end(attempt, result, time.monotonic() - started)
+        elif inspect.iscoroutine(value):
+            value.close()
+        self._ended.append(attempt)
+        self._wake()
+
+    def _run_in_thread(self, attempt: Attempt) -> None:
+        started = time.monotonic()
+        if not attempt.is_over:
+            attempt.began_at = started
+            try:
+                assert attempt.plan.handler is not None
+                value = attempt.plan.handler.run(attempt.context(self._lookup))
+                if inspect.isawaitable(value):
+                    self._go_on_on_loop(attempt, value)
+                    return
+                result = result_from_return(value)
+            except BaseException as error:  # likewise
+                result = result_from_exception(error)
+            seconds = time.monotonic() - started
+            attempt.plan.learn(seconds)
+            self._end(attempt, result, seconds)
+        self._ended.append(attempt)
+        # more quick ones are coming: let their results go together
+        if not self._told and (
+            not self._threads.next_is_quick()
+            or time.monotonic() - self._first_untold > PULSE_SECONDS / 2
+        ):
+            self._tell()
+
+    def _go_on_on_loop(self, attempt: Attempt, value: Awaitable[Any]) -> None:
+        """Await on the loop what a handler gave that did not look like an async one."""
+
+        def go_on() -> None:
+            self._loop.create_task(self._run_on_loop(attempt, value))
+
+        try:
+            self._loop.call_soon_threadsafe(go_on)
+        except RuntimeError:  # the loop is closed, nobody waits for this result
+            if inspect.iscoroutine(value):
+                value.close()
+
+    def _end(self, attempt: Attempt, result: StepHandlerResult, seconds: float) -> None:
+        if attempt.is_over:
+            return
+        attempt.is_over = True
+        if not self._finished:
+            self._first_untold = time.monotonic()
+        self._finished.append(attempt.finished(result, seconds, self._max_result_bytes))
+
+    # --- telling the loop -------------------------------------------------------------
+
+    def _tell(self) -> None:
+        self._told = True
+        with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _ensure_pulse(self) -> None:
+        if self._pulse is None:
+            self._pulse = self._loop.call_later(PULSE_SECONDS, self._on_pulse)
+
+    def _on_pulse(self) -> None:
+        """While jobs are queued: see that no result and no job waits for a slow one.
+
+        The queue is looked at first: a thread that sees it empty tells its results itself.
+        """
+        self._pulse = None
+        if self._threads.push():
+            self._ensure_pulse()
+        if self._finished or self._ended:
+            self._wake()
+
+    def _check_deadlines(self) -> None:
+        self._deadlines = None
+        moment = time.monotonic()
+        timed = [a for a in self.running.values() if a.plan.timeout and not a.is_over]
+        for attempt in timed:
+            limit = attempt.plan.timeout
+            if limit and attempt.began_at is not None and moment - attempt.began_at > limit:
+                self._end(attempt, _timed_out(limit), moment - attempt.began_at)
+                self.drop(attempt)
+                self._wake()
+        if timed:
+            self._deadlines = self._loop.call_later(DEADLINE_CHECK_SECONDS, self._check_deadlines)
+
+
+def _cannot_begin(attempt: Attempt) -> StepHandlerResult:
+    problem = attempt.plan.problem or f"no handler for {attempt.plan.callable}"
+    return StepHandlerResult.failure(problem, ErrorType.RETRYABLE_ERROR, retryable=True)
+
+
+def _timed_out(limit: float) -> StepHandlerResult:
+    return StepHandlerResult.failure(
+        f"the handler did not end within {limit:g} seconds", ErrorType.TIMEOUT, retryable=True
+    )
