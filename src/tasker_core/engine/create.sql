@@ -56,13 +56,14 @@ begin
         step.max_attempts, step.backoff, step.name, step.parents, step.children,
         cardinality(step.parents)
     from unnest(task_uuids, template_uuids) as new (task_uuid, template_uuid)
-    join tasker.template_steps as step using (template_uuid);
+    join tasker.template_steps as step using (template_uuid)
+    where step.is_initial;
 
     insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
     select new.task_uuid, step.step_no, step.lane, new.priority, 0, moment
     from unnest(task_uuids, template_uuids, priorities) as new (task_uuid, template_uuid, priority)
     join tasker.template_steps as step using (template_uuid)
-    where step.parents = '{}';
+    where step.is_initial and step.parents = '{}';
 
     perform pg_notify('tasker_ready', template.namespace)
     from tasker.templates as template

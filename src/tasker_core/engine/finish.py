@@ -15,9 +15,12 @@ from uuid import UUID
 from tasker_core.db.connect import Connection
 from tasker_core.engine.claim import Work, read_work
 
+GROWN = "TK001"  # the task has more steps than the expansion was planned for: plan again
+BEGUN = "TK002"  # a step that was to wait for the new ones has begun
+
 _FINISH = (
     "select * from tasker.finish_steps($1, $2, $3, $4, $5::json[], $6::json[], $7, $8, "
-    "$9::json[], $10, $11, $12)"
+    "$9::json[], $10::json[], $11::json[], $12, $13, $14)"
 )
 
 
@@ -33,6 +36,8 @@ class Finished:
     retryable: bool = True  # whether a failure may be tried again
     rest: timedelta | None = None  # asked for by the handler; None: as the policy says
     metadata: str | None = None
+    expansion: str | None = None  # what a decision or a batch adds: see expand.plan_expansion
+    checkpoint: str | None = None  # the attempt is not over: the step goes on from here
 
 
 async def finish_steps(
@@ -50,6 +55,10 @@ async def finish_steps(
     already counts as done. A result whose lease had ended is refused, which changes
     nothing else.
 
+    Raises:
+        asyncpg.PostgresError: With sqlstate GROWN or BEGUN when an expansion does not fit
+            the task any more; nothing is recorded then.
+
     Returns:
         The claims, the refusals, and the time until the next delayed step is due.
     """
@@ -66,6 +75,8 @@ async def finish_steps(
         [one.retryable for one in ordered],
         [one.rest for one in ordered],
         [one.metadata for one in ordered],
+        _sparse([one.expansion for one in ordered]),
+        _sparse([one.checkpoint for one in ordered]),
         lanes,
         limit,
         lease,
@@ -75,3 +86,8 @@ async def finish_steps(
 
 def _order(one: Finished) -> tuple[bytes, int]:
     return one.task_uuid.bytes, one.step_no
+
+
+def _sparse(texts: list[str | None]) -> list[str | None] | None:
+    """Most calls carry none of these: the database then does not look."""
+    return texts if any(texts) else None

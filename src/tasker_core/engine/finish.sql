@@ -3,7 +3,9 @@
 -- worker its next steps: one round trip, one commit.
 --
 -- in     one entry a result in each array; error null means success; rest is the time
---        that the handler asked to wait before the next attempt, or null
+--        that the handler asked to wait before the next attempt, or null; expansion is
+--        what a decision or a batch adds; with a checkpoint the attempt is not over: the
+--        step is enqueued again and goes on from there. Both arrays may be null altogether
 -- out    a row of kind 'refused' for each result that came too late (the lease had
 --        ended), then the rows of claim_steps; a result that is already recorded is
 --        accepted once more, so a call whose commit is unknown can be repeated
@@ -13,7 +15,7 @@
 create function tasker.finish_steps(
     by_worker uuid, task_uuids uuid[], step_nos int[], attempts int[],
     results json[], errors json[], retryables boolean[], rests interval[], metadatas json[],
-    lanes int[], max_steps int, lease interval
+    expansions json[], checkpoints json[], lanes int[], max_steps int, lease interval
 )
 returns setof tasker.work
 language plpgsql
@@ -31,7 +33,8 @@ begin
         select s.released_lanes, s.settled_count into released_lanes, settled_count
         from tasker.settle_attempts(
             array_fill(by_worker, array[cardinality(task_uuids)]),
-            task_uuids, step_nos, attempts, results, errors, retryables, rests, metadatas
+            task_uuids, step_nos, attempts, results, errors, retryables, rests, metadatas,
+            expansions, checkpoints
         ) as s;
         if settled_count < cardinality(task_uuids) then
             return query
@@ -60,7 +63,7 @@ $$;
 create function tasker.settle_attempts(
     worker_uuids uuid[], task_uuids uuid[], step_nos int[], attempts int[],
     results json[], errors json[], retryables boolean[], rests interval[], metadatas json[],
-    out released_lanes int[], out settled_count int
+    expansions json[], checkpoints json[], out released_lanes int[], out settled_count int
 )
 language plpgsql
 as $$
@@ -71,6 +74,7 @@ declare
     failed_tasks uuid[];
     halted_tasks uuid[];
     released_tasks uuid[];
+    yielded_lanes int[];
 begin
     released_lanes := '{}';
     select array_agg(held.task_uuid) filter (where held.failed_count > 0) into halted_tasks
@@ -81,9 +85,10 @@ begin
     with given as (
         select * from unnest(
             worker_uuids, task_uuids, step_nos, attempts, results, errors, retryables, rests,
-            metadatas
+            metadatas, checkpoints
         ) as g (
-            worker_uuid, task_uuid, step_no, attempt, result, error, retryable, rest, metadata
+            worker_uuid, task_uuid, step_no, attempt, result, error, retryable, rest, metadata,
+            new_checkpoint
         )
     ),
 
@@ -95,27 +100,38 @@ begin
             and lease.attempt = given.attempt
             and lease.worker_uuid = given.worker_uuid
         returning
-            lease.*, given.result, given.error, given.retryable, given.rest, given.metadata
+            lease.*, given.result, given.error, given.retryable, given.rest, given.metadata,
+            given.new_checkpoint
     ),
 
     settled as (
         update tasker.steps as step
         set
             attempt = ended.attempt,
+            forgiven = step.forgiven + (ended.new_checkpoint is not null)::int,
             state = case
+                when ended.new_checkpoint is not null then 'pending'
                 when ended.error is null then 'complete'
                 when ended.retryable and ended.attempt - step.forgiven < step.max_attempts
                     then 'pending'
                 else 'error'
             end,
-            completed_at = case when ended.error is null then moment end,
-            checkpoint = case when ended.error is not null then step.checkpoint end,
+            completed_at = case
+                when ended.error is null and ended.new_checkpoint is null then moment
+            end,
+            checkpoint = coalesce(
+                ended.new_checkpoint, case when ended.error is not null then step.checkpoint end
+            ),
             result = ended.result
         from ended
         where step.task_uuid = ended.task_uuid and step.step_no = ended.step_no
         returning
             ended.*,
-            case step.state when 'pending' then 'waiting_for_retry' else step.state end as outcome,
+            case
+                when ended.new_checkpoint is not null then 'enqueued'
+                when step.state = 'pending' then 'waiting_for_retry'
+                else step.state
+            end as outcome,
             -- "least" passes over nulls: without a rest it would give an hour
             case when step.state = 'pending' then moment + coalesce(
                 case
@@ -138,6 +154,7 @@ begin
             task_uuid, step_no, attempt, worker_uuid, enqueued_at, claimed_at, moment,
             due_at, outcome, error, metadata
         from settled
+        where outcome <> 'enqueued'
     ),
 
     postponed as (
@@ -145,23 +162,45 @@ begin
         select task_uuid, step_no, lane, priority, attempt, due_at
         from settled
         where outcome = 'waiting_for_retry'
+    ),
+
+    going_on as (
+        insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
+        select task_uuid, step_no, lane, priority, attempt, moment
+        from settled
+        where outcome = 'enqueued'
     )
 
     select
         array_agg(task_uuid) filter (where outcome = 'complete'),
         array_agg(step_no) filter (where outcome = 'complete'),
         array_agg(task_uuid) filter (where outcome = 'error'),
+        array_agg(distinct lane) filter (where outcome = 'enqueued'),
         count(*)
-    into done_tasks, done_steps, failed_tasks, settled_count
+    into done_tasks, done_steps, failed_tasks, yielded_lanes, settled_count
     from settled;
 
     if failed_tasks is not null then
         perform tasker.count_failures(failed_tasks);
     end if;
+    if expansions is not null then
+        perform tasker.expand_task(
+            given.task_uuid,
+            array(
+                select done.step_no from unnest(done_tasks, done_steps) as done (task_uuid, step_no)
+                where done.task_uuid = given.task_uuid
+            ),
+            given.expansion
+        )
+        from unnest(task_uuids, step_nos, expansions) as given (task_uuid, step_no, expansion)
+        join unnest(done_tasks, done_steps) as done (task_uuid, step_no) using (task_uuid, step_no)
+        where given.expansion is not null;
+    end if;
     if done_tasks is not null then
         select r.released_lanes, r.released_tasks into released_lanes, released_tasks
         from tasker.release_children(moment, done_tasks, done_steps) as r;
     end if;
+    released_lanes := released_lanes || yielded_lanes;
     if failed_tasks is not null or halted_tasks is not null then
         perform tasker.park_steps(failed_tasks || halted_tasks);
     end if;

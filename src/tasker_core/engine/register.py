@@ -20,6 +20,9 @@ from tasker_core.templates.graph import initial_steps, version_sort_key
 from tasker_core.templates.model import TaskTemplate
 
 
+MAX_BYTES = 64 * 1024 * 1024  # a hundred times a hundred steps, all joined, are 8 MB
+
+
 @dataclass(frozen=True, slots=True)
 class Registration:
     """What became of a template."""
@@ -46,21 +49,25 @@ async def register_template(
     steps = initial_steps(template)
     if len(steps) > MAX_STEPS:
         raise InvalidRequest("steps", len(steps), f"at most {MAX_STEPS}")
+    at_first = {step.name for step in steps}
     defined = [template.step(step.name) for step in steps]
+    defined += [step for step in template.steps if step.name not in at_first]
+    none = ["[]"] * (len(defined) - len(steps))
     row = await conn.fetchrow(
         "select * from tasker.register_template($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, "
-        "$11, $12, $13, $14, $15, $16, $17, $18, $19::json[], $20::json[])",
+        "$11, $12, $13, $14, $15, $16, $17, $18, $19, $20::json[], $21::json[])",
         new_uuid(),
         template.namespace,
         template.name,
         template.version,
         version_sort_key(template.version),
         template.digest,
-        encode(template.definition, max_bytes=64 * 1024 * 1024),
+        encode(template.definition, max_bytes=MAX_BYTES),
         template.identity_strategy,
         template.on_failure == "halt",
         force,
-        [step.name for step in steps],
+        len(steps),
+        [step.name for step in defined],
         [step.handler.callable for step in defined],
         [step.handler.method for step in defined],
         [step.handler.resolver or "" for step in defined],
@@ -68,8 +75,8 @@ async def register_template(
         [step.retry.backoff for step in defined],
         [step.retry.first_delay_ms for step in defined],
         [step.retry.max_backoff_ms for step in defined],
-        [encode(step.parents, max_bytes=64 * 1024 * 1024) for step in steps],
-        [encode(step.children, max_bytes=64 * 1024 * 1024) for step in steps],
+        [encode(step.parents, max_bytes=MAX_BYTES) for step in steps] + none,
+        [encode(step.children, max_bytes=MAX_BYTES) for step in steps] + none,
     )
     assert row is not None
     if row["outcome"] == "refused":

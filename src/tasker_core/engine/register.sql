@@ -1,7 +1,7 @@
--- Make a template known, with the steps that its tasks begin with.
+-- Make a template known, with its steps.
 --
--- in     the definition, and its initial steps as parallel arrays; parents and
---        children are JSON arrays of step numbers
+-- in     the definition, and its steps as parallel arrays, the initial ones first; parents
+--        and children are JSON arrays of step numbers, empty for the others
 -- out    the template's id, and what was done: registered, unchanged, or refused
 --        because tasks have used this version with another definition
 -- locks  one registration at a time
@@ -10,7 +10,7 @@
 create function tasker.register_template(
     new_uuid uuid, its_namespace text, its_name text, its_version text, its_version_key text,
     its_digest text, its_definition json, its_identity_strategy text, halts boolean, forced boolean,
-    step_names text[], callables text[], methods text[], resolvers text[],
+    initial_count int, step_names text[], callables text[], methods text[], resolvers text[],
     max_attempts int[], backoffs text[], first_delays_ms int[], max_delays_ms int[],
     parents json[], children json[]
 )
@@ -54,8 +54,8 @@ begin
 
     insert into tasker.template_steps
     select
-        new_uuid, step.step_no, lane.lane, step.name, step.max_attempts, step.backoff,
-        step.first_delay_ms, step.max_delay_ms,
+        new_uuid, step.step_no, lane.lane, step.step_no <= initial_count, step.name,
+        step.max_attempts, step.backoff, step.first_delay_ms, step.max_delay_ms,
         array(select value::int from json_array_elements_text(step.parents)),
         array(select value::int from json_array_elements_text(step.children))
     from unnest(

@@ -55,7 +55,9 @@ begin
             ),
             array_fill(true, array[lost.total]),
             array_fill(null::interval, array[lost.total]),
-            array_fill(null::json, array[lost.total])
+            array_fill(null::json, array[lost.total]),
+            null,
+            null
         );
         perform tasker.tell_ready(lost_tasks);
     end if;

@@ -59,6 +59,7 @@ def create_app(
         lifespan=lifespan,
         openapi_url="/api-docs/openapi.json",
         docs_url="/api-docs/ui",
+        swagger_ui_oauth2_redirect_url=None,
         redoc_url=None,
     )
     app.state.backend = backend

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -34,7 +36,10 @@ _ALIVE = frozenset({_S.PENDING, _S.ENQUEUED, _S.IN_PROGRESS, _S.WAITING_FOR_RETR
 
 
 def task_response(task: TaskRecord, steps: Iterable[StepRecord] = ()) -> TaskResponse:
-    """Show a task, with where its steps stand when they are given."""
+    """Show a task, with where its steps stand when they are given: they are counted then."""
+    steps = list(steps)
+    if steps:  # read a moment after the task
+        task = replace(task, step_counts=dict(Counter(step.state for step in steps)))
     status = execution_status(task)
     done = task.count(_S.COMPLETE, _S.RESOLVED_MANUALLY)
     total = task.total_steps
@@ -216,7 +221,7 @@ def _attempt_result(step: StepRecord, attempt: AttemptRecord) -> wire.ExecutionR
             error_type=_text((failure or {}).get("error_type")),
             custom=custom if isinstance(custom, dict) else {},
         ),
-        error=None if failure is None else _error(failure),
+        error=None if failure is None else _error(failure, custom),
     )
 
 
@@ -249,9 +254,8 @@ def _operator_result(step: StepRecord, transitions: Iterable[Transition]) -> wir
     )
 
 
-def _error(failure: Mapping[str, Any]) -> wire.ResultError:
-    facts = failure.get("metadata")
-    context = facts if isinstance(facts, dict) else {}
+def _error(failure: Mapping[str, Any], custom: object) -> wire.ResultError:
+    context = custom if isinstance(custom, dict) else {}
     status_code = context.get("status_code")
     return wire.ResultError(
         message=str(failure.get("message", "")),

@@ -10,8 +10,8 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasker_core.errors import InvalidExpansion
@@ -37,16 +37,19 @@ class NewStep:
     name: str
     template_step: str
     parents: tuple[int, ...]  # ascending
+    children: tuple[int, ...] = ()  # ascending
     inputs: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rewiring:
-    """New parents of a step that exists and has not begun."""
+    """What a step that exists gains and loses."""
 
     step_no: int
-    add: tuple[int, ...] = ()
-    drop: tuple[int, ...] = ()
+    gains_parents: tuple[int, ...] = ()
+    loses_parents: tuple[int, ...] = ()
+    gains_children: tuple[int, ...] = ()
+    loses_children: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -86,15 +89,15 @@ def expand_decision(
     plan = _Plan(template, existing)
     for name in names:
         if name not in plan.numbers:
-            plan.add(template.step(name), fallback=decision)
-    plan.follow(decision)
-    if len(plan.expansion.steps) > MAX_STEPS_PER_DECISION:
+            plan.add(template.step(name), name)
+    expansion = plan.follow(decision)
+    if len(expansion.steps) > MAX_STEPS_PER_DECISION:
         raise InvalidExpansion(
             decision,
-            f"leads to {len(plan.expansion.steps)} new steps",
+            f"leads to {len(expansion.steps)} new steps",
             f"at most {MAX_STEPS_PER_DECISION} are created by one decision",
         )
-    return plan.expansion
+    return expansion
 
 
 def expand_batch(
@@ -124,9 +127,8 @@ def expand_batch(
     plan = _Plan(template, existing)
     definition = template.step(worker)
     for batch_id, inputs in instances.items():
-        plan.add(definition, name=f"{worker}_{batch_id}", inputs=inputs, fallback=analyzer)
-    plan.follow(analyzer)
-    return plan.expansion
+        plan.add(definition, f"{worker}_{batch_id}", inputs)
+    return plan.follow(analyzer)
 
 
 class _Plan:
@@ -134,122 +136,125 @@ class _Plan:
 
     def __init__(self, template: TaskTemplate, existing: Sequence[ExistingStep]) -> None:
         self.template = template
-        self.expansion = Expansion(known_steps=len(existing))
-        self.numbers: dict[str, list[int]] = {}  # by the name in the template
+        self.known_steps = len(existing)
         self.names = {step.name for step in existing}
+        self.numbers: dict[str, list[int]] = {}  # by the name in the template
         for step in existing:
             self.numbers.setdefault(step.template_step, []).append(step.step_no)
-        self.next_no = 1 + max((step.step_no for step in existing), default=0)
-        self.old = set(self.numbers)
-        self.new: dict[str, None] = {}  # by the name in the template, in the order of creation
+        self.old = frozenset(self.numbers)
+        self.new: set[str] = set()  # names in the template
+        self.added: list[tuple[int, str, StepDefinition, dict[str, Any] | None]] = []
 
     def add(
-        self,
-        definition: StepDefinition,
-        *,
-        fallback: str,
-        name: str | None = None,
-        inputs: dict[str, Any] | None = None,
+        self, definition: StepDefinition, name: str, inputs: dict[str, Any] | None = None
     ) -> None:
-        """Add a step after all of its dependencies that exist; else after `fallback`."""
-        name = name or definition.name
+        """Add a step; whom it waits for is seen when everything is there."""
         if name in self.names:
-            raise InvalidExpansion(fallback, f"adds {name!r} a second time", "names must differ")
-        parents = self.parents(definition) or self.numbers[fallback]
-        number = self.next_no
-        self.next_no += 1
+            raise InvalidExpansion(definition.name, f"exists already as {name!r}", "rename one")
+        number = self.known_steps + len(self.added) + 1
         self.names.add(name)
-        self.new[definition.name] = None
+        self.new.add(definition.name)
         self.numbers.setdefault(definition.name, []).append(number)
-        self.expansion.steps.append(
-            NewStep(number, name, definition.name, tuple(sorted(set(parents))), inputs)
-        )
+        self.added.append((number, name, definition, inputs))
 
-    def parents(self, definition: StepDefinition) -> list[int]:
-        """Give the numbers of its dependencies that exist, and of analyzers yet to expand."""
-        found: list[int] = []
-        for dependency in definition.dependencies:
-            if dependency in self.numbers:
-                found += self.numbers[dependency]
-            elif self.template.step(dependency).type == "batch_worker":
-                for analyzer in self.template.step(dependency).dependencies:
-                    found += self.numbers.get(analyzer, ())
-        return found
-
-    def follow(self, origin: str) -> None:
-        """Add what comes after the new steps, until nothing more does."""
+    def follow(self, origin: str) -> Expansion:
+        """Add what comes after the new steps, until nothing more does; then link everything."""
         grown = True
         while grown:
             grown = False
             for step in self.template.steps:
                 if step.name not in self.numbers and self._is_due(step, origin):
-                    self.add(step, fallback=origin)
+                    self.add(step, step.name)
                     grown = True
-        self._rewire(origin)
-        self._complete_parents(origin)
+        return self._link(origin)
 
     def _is_due(self, step: StepDefinition, origin: str) -> bool:
         """Say whether a step that does not exist comes into being now."""
-        if step.type == "batch_worker":
+        if step.type == "batch_worker" or not self.new.intersection(step.dependencies):
             return False
-        fresh = [name for name in step.dependencies if name in self.new]
         if step.type == "deferred_convergence":
-            return bool(fresh)
-        # a plain step waits for decisions that were not made and for convergences that
-        # do not exist; it may join branches of which only one was chosen
-        return (
-            bool(fresh)
-            and all(name in self.numbers or self._is_unchosen(name) for name in step.dependencies)
-            and not any(self._is_open_gate(name, origin) for name in step.dependencies)
-        )
+            return True
+        return all(self._lets_through(name, origin) for name in step.dependencies)
 
-    def _is_open_gate(self, name: str, origin: str) -> bool:
-        """Say whether a dependency itself decides what comes after it, and has not yet."""
-        return name != origin and name in self.new and self.template.step(name).type == "decision"
+    def _lets_through(self, dependency: str, origin: str) -> bool:
+        """Say whether a plain step need not wait for this dependency to come into being.
 
-    def _is_unchosen(self, name: str) -> bool:
-        """Say whether a step that does not exist is a branch that was not taken."""
-        return self.template.step(name).type in ("standard", "batchable", "decision")
+        A decision that has not been made decides itself what comes after it; a
+        convergence and a batch must be there; a branch that was not taken never will be.
+        """
+        kind = self.template.step(dependency).type
+        if kind == "decision":
+            return dependency == origin or dependency not in self.new
+        return dependency in self.numbers or kind in ("standard", "batchable")
 
-    def _rewire(self, origin: str) -> None:
-        """Let convergences that exist wait for the new steps too."""
+    def _link(self, origin: str) -> Expansion:
+        gains: dict[int, Rewiring] = {}
+        children: dict[int, list[int]] = {}
+        new_parents: dict[int, tuple[int, ...]] = {}
+        for number, _, definition, _ in self.added:
+            parents = self._parents(definition) or set(self.numbers[origin])
+            new_parents[number] = tuple(sorted(parents))
+            for parent in parents:
+                children.setdefault(parent, []).append(number)
+        for rewiring in self._waiting_for_more(origin):
+            gains[rewiring.step_no] = rewiring
+            for parent in rewiring.gains_parents:
+                children.setdefault(parent, []).append(rewiring.step_no)
+            for parent in rewiring.loses_parents:
+                lost = gains.get(parent, Rewiring(parent))
+                gains[parent] = replace(
+                    lost, loses_children=(*lost.loses_children, rewiring.step_no)
+                )
+        for parent, own in children.items():
+            if parent <= self.known_steps:
+                before = gains.get(parent, Rewiring(parent))
+                gains[parent] = replace(before, gains_children=tuple(sorted(own)))
+        steps = [
+            NewStep(
+                number,
+                name,
+                definition.name,
+                new_parents[number],
+                tuple(sorted(children.get(number, ()))),
+                inputs,
+            )
+            for number, name, definition, inputs in self.added
+        ]
+        return Expansion(self.known_steps, steps, sorted(gains.values(), key=lambda r: r.step_no))
+
+    def _parents(self, definition: StepDefinition) -> set[int]:
+        """Give the numbers of its dependencies that exist, and of analyzers yet to expand."""
+        found: set[int] = set()
+        for dependency in definition.dependencies:
+            if dependency in self.numbers:
+                found.update(self.numbers[dependency])
+            elif self.template.step(dependency).type == "batch_worker":
+                for analyzer in self.template.step(dependency).dependencies:
+                    found.update(self.numbers.get(analyzer, ()))
+        return found
+
+    def _waiting_for_more(self, origin: str) -> Iterator[Rewiring]:
+        """Let convergences that exist wait for the new steps too.
+
+        Where one waited for the analyzer in place of its workers, the workers take over.
+        """
         for step in self.template.steps:
-            if step.type != "deferred_convergence" or step.name not in self.old:
+            fresh = self.new.intersection(step.dependencies)
+            if step.type != "deferred_convergence" or step.name not in self.old or not fresh:
                 continue
-            add = [
+            gains = {
                 number
-                for name in step.dependencies
-                if name in self.new
+                for name in fresh
                 for number in self.numbers[name]
-                if number > self.expansion.known_steps
-            ]
-            if not add:
-                continue
-            stands_in = {
-                number
-                for name in step.dependencies
-                if self.template.step(name).type == "batch_worker" and name in self.new
-                for number in self.numbers[origin]
+                if number > self.known_steps
             }
-            keeps = {number for name in step.dependencies for number in self.numbers.get(name, ())}
+            loses: set[int] = set()
+            if any(self.template.step(name).type == "batch_worker" for name in fresh):
+                loses = set(self.numbers[origin]) - {
+                    number for name in step.dependencies for number in self.numbers.get(name, ())
+                }
             for number in self.numbers[step.name]:
-                self.expansion.rewirings.append(
-                    Rewiring(number, tuple(sorted(set(add))), tuple(sorted(stands_in - keeps)))
-                )
-
-    def _complete_parents(self, origin: str) -> None:
-        """Give each new step also the parents that were planned after it."""
-        for at, step in enumerate(self.expansion.steps):
-            definition = self.template.step(step.template_step)
-            parents = set(self.parents(definition)) or set(self.numbers[origin])
-            if parents != set(step.parents):
-                self.expansion.steps[at] = NewStep(
-                    step.step_no,
-                    step.name,
-                    step.template_step,
-                    tuple(sorted(parents)),
-                    step.inputs,
-                )
+                yield Rewiring(number, tuple(sorted(gains)), tuple(sorted(loses)))
 
 
 def _reachable(template: TaskTemplate, decision: str) -> list[str]:
