@@ -31,7 +31,7 @@ check: $(INSTALLED) ## Format, lint, types, import rules
 	$(BIN)/sqlfluff lint --processes 2 src/tasker_core
 
 test: $(INSTALLED) ## Run all tests on an embedded PostgreSQL
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 bench: $(INSTALLED) ## Measure; the answers are in benchmarks/README.md
 	$(BIN)/python benchmarks/linear.py

@@ -7,14 +7,24 @@ from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
-from support.postgres import start_session_server
 
+from support.postgres import start_session_server
 from tasker_core.db.migrate import upgrade
 from tasker_core.engine.register import TemplateShelf
 
-TABLES = (
-    "template_steps lanes templates tasks steps ready delayed leases attempts changes workers"
-).split()
+TABLES = [
+    "template_steps",
+    "lanes",
+    "templates",
+    "tasks",
+    "steps",
+    "ready",
+    "delayed",
+    "leases",
+    "attempts",
+    "changes",
+    "workers",
+]
 
 
 @pytest.fixture(scope="session")

@@ -267,9 +267,10 @@ def test_a_pid_that_another_program_has_now_is_not_taken_for_a_server(home):
         kill_server(home)
         data = layout.data_directory(home)
         with subprocess.Popen([*as_server(home), "sleep", "60"]) as other:
-            for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
-                lines = (data / name).read_text().splitlines()
-                (data / name).write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
+            socket = layout.socket_directory(home)
+            for lock in (data / "postmaster.pid", socket / ".s.PGSQL.5432.lock"):
+                lines = lock.read_text().splitlines()
+                lock.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
 
             embedded.ensure_running(home)
 

@@ -42,6 +42,7 @@ from support.invariants import check_history, check_invariants
 from tasker_core.engine.claim import Claim, Work, list_lanes
 from tasker_core.engine.ids import STEP_BITS, step_uuid
 from tasker_core.engine.operate import cancel_task, complete_step, reset_step, resolve_step
+from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.sweep import sweep
 from tasker_core.errors import TransitionRefused
 from tasker_core.payload import decode
@@ -506,7 +507,7 @@ class Moves(RuleBasedStateMachine):
         calls = {
             "reset": partial(reset_step),
             "resolve": partial(resolve_step, force=force),
-            "complete": partial(complete_step, result=result, force=force),
+            "complete": partial(_complete, result=result, force=force),
         }
         if not is_legal:
             with pytest.raises(TransitionRefused):
@@ -595,3 +596,7 @@ def test_any_order_of_moves_does_what_the_model_does(clean_database, clock, monk
         finally:
             runner.run(conn.close())
     print(f"{Moves.moves_made} moves")
+
+
+async def _complete(conn: asyncpg.Connection, *args: Any, **facts: Any) -> None:
+    await complete_step(conn, TemplateShelf(), *args, **facts)

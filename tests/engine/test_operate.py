@@ -29,6 +29,7 @@ from tasker_core.engine.inspect import (
     list_transitions,
 )
 from tasker_core.engine.operate import cancel_task, complete_step, reset_step, resolve_step
+from tasker_core.engine.register import TemplateShelf
 from tasker_core.errors import NotStorable, TransitionRefused, UnknownStep, UnknownTask
 from tasker_core.payload import decode
 from tasker_core.states import StepState, TaskState
@@ -56,7 +57,9 @@ async def resolve(conn, task, name, **more) -> None:
 
 
 async def complete(conn, task, name, result, **more) -> None:
-    await complete_step(conn, task, await step_id(conn, task, name), result=result, **BY, **more)
+    await complete_step(
+        conn, TemplateShelf(), task, await step_id(conn, task, name), result=result, **BY, **more
+    )
 
 
 async def in_every_state(conn, worker) -> tuple:

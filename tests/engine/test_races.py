@@ -159,7 +159,9 @@ async def test_crowds_survive_failures_losses_and_operators(conn, connect, clock
         acts: list[Callable[[], Awaitable[None]]] = [
             lambda: reset_step(operator, task, step, **BY),
             lambda: resolve_step(operator, task, step, force=True, **BY),
-            lambda: complete_step(operator, task, step, result="by hand", force=True, **BY),
+            lambda: complete_step(
+                operator, TemplateShelf(), task, step, result="by hand", force=True, **BY
+            ),
         ]
         if name != "error":
             acts = [*acts[1:], lambda: cancel_task(operator, task, **BY)]
@@ -715,7 +717,9 @@ async def settle(conn: asyncpg.Connection, act: str, task: UUID, step: UUID) -> 
     if act == "resolve":
         await resolve_step(conn, task, step, force=True, **BY)
     else:
-        await complete_step(conn, task, step, result={"by": "hand"}, force=True, **BY)
+        await complete_step(
+            conn, TemplateShelf(), task, step, result={"by": "hand"}, force=True, **BY
+        )
 
 
 @pairs

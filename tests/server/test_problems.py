@@ -18,11 +18,13 @@ from tasker_core.engine import inspect
 from tasker_core.server.body import SLACK_BYTES
 from tasker_core.server.edge import Edge
 
+NOBODY = UUID("01920000-0000-7000-8000-000000000000")  # of no task, and the same in every run
+
 JSON = {"content-type": "application/json"}
 BODIES = [
     ("POST", "/v1/tasks"),
-    ("POST", f"/v1/tasks/{uuid4()}/cancel"),
-    ("PATCH", f"/v1/tasks/{uuid4()}/workflow_steps/{uuid4()}"),
+    ("POST", f"/v1/tasks/{NOBODY}/cancel"),
+    ("PATCH", f"/v1/tasks/{NOBODY}/workflow_steps/{NOBODY}"),
 ]
 
 
@@ -82,8 +84,8 @@ async def test_an_unknown_path_is_404(api: httpx.AsyncClient) -> None:
     ("method", "path", "allowed"),
     [
         ("PUT", "/v1/tasks", "GET, POST"),
-        ("POST", f"/v1/tasks/{uuid4()}", "DELETE, GET"),
-        ("DELETE", f"/v1/tasks/{uuid4()}/workflow_steps/{uuid4()}", "GET, PATCH"),
+        ("POST", f"/v1/tasks/{NOBODY}", "DELETE, GET"),
+        ("DELETE", f"/v1/tasks/{NOBODY}/workflow_steps/{NOBODY}", "GET, PATCH"),
         ("POST", "/health", "GET"),
     ],
 )

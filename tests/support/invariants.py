@@ -95,14 +95,15 @@ _RULES = {
             <> (state in ('complete', 'resolved_manually', 'cancelled'))""",
     "only a complete step has a result (I17)": """
         select * from seen where (state = 'complete') <> (result is not null)""",
-    "history has one row an attempt, numbered without a gap (I3)": """
+    "history has one row an attempt; only a checkpoint leaves a gap, and is forgiven (I3)": """
         select step.task_uuid, step.step_no, step.attempt, past.* from tasker.steps as step
         cross join lateral (
             select count(*) as total, coalesce(max(a.attempt), 0) as last
             from tasker.attempts as a
             where a.task_uuid = step.task_uuid and a.step_no = step.step_no
         ) as past
-        where past.total <> step.attempt or past.last <> step.attempt""",
+        where past.last > step.attempt or past.total > past.last
+            or (step.forgiven = 0 and past.total <> step.attempt)""",
     "no step runs more often than its policy allows (I7)": """
         select step.* from tasker.steps as step
         left join tasker.leases as lease using (task_uuid, step_no)
@@ -147,6 +148,8 @@ union all select task_uuid, null, state from tasker.tasks
 
 async def check_invariants(conn: asyncpg.Connection) -> None:
     """Fail with every contradiction in the tables."""
+    if await conn.fetchval("select count(*) > 1000 from tasker.steps"):
+        await conn.execute("analyze")  # else the rules are planned for a handful of rows
     broken = [f"{row['rule']}: {row['row']}" for row in await conn.fetch(_EVERY_RULE)]
     assert not broken, "\n".join(broken)
 

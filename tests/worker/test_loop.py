@@ -458,7 +458,7 @@ async def test_a_result_that_the_database_refuses_fails_its_step_only(bench, mon
     """Should something slip through our checks, the rest of its batch is recorded all the same."""
     from tasker_core.worker import attempt as attempt_module
 
-    honest = attempt_module.Attempt._success
+    honest = attempt_module.Attempt._write
 
     def slips(self, result, seconds, max_bytes):
         made = honest(self, result, seconds, max_bytes)
@@ -468,7 +468,7 @@ async def test_a_result_that_the_database_refuses_fails_its_step_only(bench, mon
     def made_key(made):
         return made.task_uuid, made.step_no, made.attempt
 
-    monkeypatch.setattr(attempt_module.Attempt, "_success", slips)
+    monkeypatch.setattr(attempt_module.Attempt, "_write", slips)
     worker = await bench.worker({"leaf": lambda c: {}}, worker_concurrency=8)
     graph = {f"leaf_{n}": [] for n in range(8)}
     state, task = await bench.run(template(graph, callables=leaves(graph)))

@@ -117,6 +117,19 @@ async def read_results(conn: Connection, task_uuid: UUID, names: Sequence[str]) 
     return {row["name"]: row["result"] for row in rows}
 
 
+async def read_batch_results(
+    conn: Connection, task_uuid: UUID, workers: Sequence[str]
+) -> dict[str, str]:
+    """Read the results of all steps made from these batch workers, by name, as JSON text."""
+    rows = await conn.fetch(
+        "select name, result from tasker.steps where task_uuid = $1 "
+        "and template_step = any ($2) and result is not null order by step_no",
+        task_uuid,
+        list(workers),
+    )
+    return {row["name"]: row["result"] for row in rows}
+
+
 def read_work(rows: Iterable[Any]) -> Work:
     """Sort the rows of claim_steps and finish_steps by their kind."""
     work = Work([], [], None)

@@ -20,7 +20,7 @@ BEGUN = "TK002"  # a step that was to wait for the new ones has begun
 
 _FINISH = (
     "select * from tasker.finish_steps($1, $2, $3, $4, $5::json[], $6::json[], $7, $8, "
-    "$9::json[], $10::json[], $11::json[], $12, $13, $14)"
+    "$9::json[], $10, $11::json[], $12::json[], $13, $14, $15)"
 )
 
 
@@ -36,6 +36,7 @@ class Finished:
     retryable: bool = True  # whether a failure may be tried again
     rest: timedelta | None = None  # asked for by the handler; None: as the policy says
     metadata: str | None = None
+    execution_ms: float | None = None  # in the handler
     expansion: str | None = None  # what a decision or a batch adds: see expand.plan_expansion
     checkpoint: str | None = None  # the attempt is not over: the step goes on from here
 
@@ -75,6 +76,7 @@ async def finish_steps(
         [one.retryable for one in ordered],
         [one.rest for one in ordered],
         [one.metadata for one in ordered],
+        [one.execution_ms for one in ordered],
         _sparse([one.expansion for one in ordered]),
         _sparse([one.checkpoint for one in ordered]),
         lanes,

@@ -2,7 +2,8 @@
 -- Record the results of attempts, wake the steps that waited for them, and hand the
 -- worker its next steps: one round trip, one commit.
 --
--- in     one entry a result in each array; error null means success; rest is the time
+-- in     one entry a result in each array; error null means success; execution_ms is the time
+--        in the handler; rest is the time
 --        that the handler asked to wait before the next attempt, or null; expansion is
 --        what a decision or a batch adds; with a checkpoint the attempt is not over: the
 --        step is enqueued again and goes on from there. Both arrays may be null altogether
@@ -15,7 +16,8 @@
 create function tasker.finish_steps(
     by_worker uuid, task_uuids uuid[], step_nos int[], attempts int[],
     results json[], errors json[], retryables boolean[], rests interval[], metadatas json[],
-    expansions json[], checkpoints json[], lanes int[], max_steps int, lease interval
+    execution_ms real[], expansions json[], checkpoints json[],
+    lanes int[], max_steps int, lease interval
 )
 returns setof tasker.work
 language plpgsql
@@ -34,7 +36,7 @@ begin
         from tasker.settle_attempts(
             array_fill(by_worker, array[cardinality(task_uuids)]),
             task_uuids, step_nos, attempts, results, errors, retryables, rests, metadatas,
-            expansions, checkpoints
+            execution_ms, expansions, checkpoints
         ) as s;
         if settled_count < cardinality(task_uuids) then
             return query
@@ -63,7 +65,8 @@ $$;
 create function tasker.settle_attempts(
     worker_uuids uuid[], task_uuids uuid[], step_nos int[], attempts int[],
     results json[], errors json[], retryables boolean[], rests interval[], metadatas json[],
-    expansions json[], checkpoints json[], out released_lanes int[], out settled_count int
+    execution_ms real[], expansions json[], checkpoints json[],
+    out released_lanes int[], out settled_count int
 )
 language plpgsql
 as $$
@@ -85,10 +88,10 @@ begin
     with given as (
         select * from unnest(
             worker_uuids, task_uuids, step_nos, attempts, results, errors, retryables, rests,
-            metadatas, checkpoints
+            metadatas, execution_ms, checkpoints
         ) as g (
             worker_uuid, task_uuid, step_no, attempt, result, error, retryable, rest, metadata,
-            new_checkpoint
+            handler_ms, new_checkpoint
         )
     ),
 
@@ -101,7 +104,7 @@ begin
             and lease.worker_uuid = given.worker_uuid
         returning
             lease.*, given.result, given.error, given.retryable, given.rest, given.metadata,
-            given.new_checkpoint
+            given.handler_ms, given.new_checkpoint
     ),
 
     settled as (
@@ -148,11 +151,11 @@ begin
     recorded as (
         insert into tasker.attempts (
             task_uuid, step_no, attempt, worker_uuid, enqueued_at, claimed_at, finished_at,
-            due_at, outcome, error, metadata
+            due_at, execution_ms, outcome, error, metadata
         )
         select
             task_uuid, step_no, attempt, worker_uuid, enqueued_at, claimed_at, moment,
-            due_at, outcome, error, metadata
+            due_at, handler_ms, outcome, error, metadata
         from settled
         where outcome <> 'enqueued'
     ),

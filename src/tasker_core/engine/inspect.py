@@ -91,6 +91,7 @@ class AttemptRecord:
     claimed_at: datetime
     finished_at: datetime
     due_at: datetime | None  # of the attempt after it, when there is to be one
+    execution_ms: float | None  # in the handler, as the worker measured it
     outcome: StepState
     error: dict[str, Any] | None
     metadata: dict[str, Any] | None
@@ -194,7 +195,8 @@ select
     last.attempt as last_attempt, last.worker_uuid as last_worker_uuid,
     last.enqueued_at as last_enqueued_at, last.claimed_at as last_claimed_at,
     last.finished_at as last_finished_at, last.due_at as last_due_at,
-    last.outcome as last_outcome, last.error as last_error, last.metadata as last_metadata
+    last.execution_ms as last_execution_ms, last.outcome as last_outcome,
+    last.error as last_error, last.metadata as last_metadata
 from tasker.step_states as step
 join tasker.tasks as task using (task_uuid)
 left join lateral (
@@ -274,7 +276,7 @@ async def list_attempts(
     """List the attempts of a task, or of one step, that have ended, in that order."""
     rows = await conn.fetch(
         "select step_no, attempt, worker_uuid, enqueued_at, claimed_at, finished_at, due_at, "
-        "outcome, error, metadata from tasker.attempts "
+        "execution_ms, outcome, error, metadata from tasker.attempts "
         "where task_uuid = $1 and ($2::int is null or step_no = $2) "
         "order by finished_at, step_no, attempt",
         task_uuid,
@@ -359,6 +361,7 @@ def _step(row: Any) -> StepRecord:
             row["last_claimed_at"],
             row["last_finished_at"],
             row["last_due_at"],
+            row["last_execution_ms"],
             StepState(row["last_outcome"]),
             decode(row["last_error"]),
             decode(row["last_metadata"]),

@@ -9,9 +9,14 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from tasker_core.db.connect import Connection
+from tasker_core.engine.expand import EXPANDING_TYPES, plan_expansion
+from tasker_core.engine.finish import BEGUN, GROWN
 from tasker_core.engine.ids import task_and_step_no
-from tasker_core.errors import TransitionRefused, UnknownStep, UnknownTask
+from tasker_core.engine.register import TemplateShelf
+from tasker_core.errors import InvalidExpansion, TransitionRefused, UnknownStep, UnknownTask
 from tasker_core.payload import encode
 
 
@@ -78,7 +83,8 @@ async def resolve_step(
         TransitionRefused: The step has ended, or is running and `force` is not given.
     """
     row = await conn.fetchrow(
-        "select * from tasker.settle_step($1, $2, 'resolved_manually', null, null, $3, $4, $5)",
+        "select * from tasker.settle_step("
+        "$1, $2, 'resolved_manually', null, null, null, $3, $4, $5)",
         task_uuid,
         step_no_of(task_uuid, step_uuid),
         actor,
@@ -90,6 +96,7 @@ async def resolve_step(
 
 async def complete_step(
     conn: Connection,
+    shelf: TemplateShelf,
     task_uuid: UUID,
     step_uuid: UUID,
     *,
@@ -101,25 +108,59 @@ async def complete_step(
 ) -> None:
     """Complete a step with a result that an operator supplies, as if a handler had.
 
+    The result of a decision or of a batchable step is followed: it adds the same steps.
+
     Raises:
         UnknownTask, UnknownStep: There is none.
+        InvalidExpansion: The result of a decision or a batchable step cannot be followed.
         NotStorable: The result or the metadata cannot be stored.
         TransitionRefused: The step has ended, or is running and `force` is not given.
     """
-    row = await conn.fetchrow(
-        "select * from tasker.settle_step($1, $2, 'complete', $3, $4, $5, $6, $7)",
-        task_uuid,
-        step_no_of(task_uuid, step_uuid),
-        encode(result),
-        None if metadata is None else encode(metadata),
-        actor,
-        reason,
-        force,
-    )
+    step_no = step_no_of(task_uuid, step_uuid)
+    while True:
+        try:
+            row = await conn.fetchrow(
+                "select * from tasker.settle_step($1, $2, 'complete', $3, $4, $5, $6, $7, $8)",
+                task_uuid,
+                step_no,
+                encode(result),
+                None if metadata is None else encode(metadata),
+                await _expansion(conn, shelf, task_uuid, step_no, result),
+                actor,
+                reason,
+                force,
+            )
+            break
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == BEGUN:
+                raise InvalidExpansion(str(step_uuid), "adds steps too late", str(error)) from None
+            if error.sqlstate != GROWN:
+                raise
     await _refuse(conn, row, task_uuid, step_uuid, "complete", _FORCE)
 
 
 _FORCE = "a running step is settled only with force"
+
+
+async def _expansion(
+    conn: Connection, shelf: TemplateShelf, task_uuid: UUID, step_no: int, result: Any
+) -> str | None:
+    """Plan what an operator's result adds to the task, as a handler's result would."""
+    row = await conn.fetchrow(
+        "select task.template_uuid, coalesce(step.template_step, step.name) as template_step "
+        "from tasker.steps as step join tasker.tasks as task using (task_uuid) "
+        "where step.task_uuid = $1 and step.step_no = $2 "
+        "and step.state not in ('complete', 'cancelled', 'resolved_manually')",
+        task_uuid,
+        step_no,
+    )
+    if row is None:
+        return None
+    template = (await shelf.get(conn, row["template_uuid"])).template
+    step = template.step(row["template_step"])
+    if step.type not in EXPANDING_TYPES:
+        return None
+    return await plan_expansion(conn, template, step, task_uuid, result)
 
 
 def step_no_of(task_uuid: UUID, step_uuid: UUID) -> int:

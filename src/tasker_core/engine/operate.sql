@@ -106,8 +106,10 @@ $$;
 
 -- Settle a step by hand: next_state is complete, with a result, or resolved_manually, without.
 -- A running step is settled only when forced; its worker's result is refused then.
+-- The expansion is what the result of a decision or a batch adds, or null.
 create function tasker.settle_step(
     its_task uuid, its_step_no int, next_state text, its_result json, its_metadata json,
+    expansion json,
     by_actor text, why text, forced boolean,
     out refused_by text, out state text
 )
@@ -170,6 +172,9 @@ begin
     end if;
     if task.state = 'error' then
         perform tasker.change_task(moment, its_task, 'steps_in_process', 'resolve', by_actor, why);
+    end if;
+    if expansion is not null then
+        perform tasker.expand_task(its_task, array[its_step_no], expansion);
     end if;
     perform tasker.release_children(moment, array[its_task], array[its_step_no]);
     perform tasker.resume_task(moment, its_task);

@@ -19,7 +19,6 @@ from tasker_core.payload import decode, encode
 from tasker_core.templates.graph import initial_steps, version_sort_key
 from tasker_core.templates.model import TaskTemplate
 
-
 MAX_BYTES = 64 * 1024 * 1024  # a hundred times a hundred steps, all joined, are 8 MB
 
 

@@ -56,6 +56,7 @@ begin
             array_fill(true, array[lost.total]),
             array_fill(null::interval, array[lost.total]),
             array_fill(null::json, array[lost.total]),
+            array_fill(null::real, array[lost.total]),
             null,
             null
         );

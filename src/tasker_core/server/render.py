@@ -28,6 +28,8 @@ _ADVICE: dict[ExecutionStatus, RecommendedAction] = {
     "waiting_for_dependencies": "wait_for_dependencies",
 }
 
+_UNSAID_VERSION = "1.0.0"  # a handler's, when its author does not say: not stored
+
 _S = StepState
 _ALIVE = frozenset({_S.PENDING, _S.ENQUEUED, _S.IN_PROGRESS, _S.WAITING_FOR_RETRY})
 
@@ -215,8 +217,7 @@ def _attempt_result(step: StepRecord, attempt: AttemptRecord) -> wire.ExecutionR
             completed_at=attempt.finished_at,
             started_at=attempt.claimed_at,
             worker_id=str(attempt.worker_uuid),
-            handler_name=_text(facts.get("handler_name")),
-            handler_version=_text(facts.get("handler_version")),
+            handler_version=_text(facts.get("handler_version", _UNSAID_VERSION)),
             error_code=_text((failure or {}).get("error_code")),
             error_type=_text((failure or {}).get("error_type")),
             custom=custom if isinstance(custom, dict) else {},
@@ -241,7 +242,6 @@ def _operator_result(step: StepRecord, transitions: Iterable[Transition]) -> wir
             completed_at=step.completed_at or step.updated_at,
             started_at=None,
             worker_id=None,
-            handler_name=None,
             handler_version=None,
             error_code=None,
             error_type=None,
@@ -308,6 +308,8 @@ def _action_audit(step: StepRecord, move: Transition) -> wire.StepAudit:
 
 
 def _milliseconds(attempt: AttemptRecord) -> int:
+    if attempt.execution_ms is not None:
+        return round(attempt.execution_ms)
     return round(attempt.duration.total_seconds() * 1000)
 
 

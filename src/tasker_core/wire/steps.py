@@ -42,7 +42,6 @@ class ResultMetadata(Answer):
     completed_at: Moment
     started_at: Moment | None
     worker_id: str | None
-    handler_name: str | None
     handler_version: str | None
     error_code: str | None
     error_type: str | None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,11 +14,13 @@ from tasker_core.engine.ids import step_uuid
 from tasker_core.errors import NotStorable
 from tasker_core.handlers.context import StepContext
 from tasker_core.handlers.result import MAX_MESSAGE, StepHandlerResult, result_from_exception
-from tasker_core.payload import encode, storable_text
+from tasker_core.payload import decode, encode, storable_text
 from tasker_core.worker.lookup import EarlierResults, Lookup
 from tasker_core.worker.plan import StepPlan
 
 AttemptKey = tuple[UUID, int, int]
+DEFAULT_VERSION = "1.0.0"  # of a handler whose author does not say: not worth storing
+KEPT_CURSORS = 100
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +33,7 @@ class Attempt:
     began_at: float | None = None  # likewise; None: waits for its turn
     is_over: bool = False  # its result is decided: a later one is dropped
     asyncio_task: asyncio.Task[None] | None = None  # of an async handler that has begun
+    seen: StepContext | None = None  # what the handler saw, if its events are to be published
 
     @property
     def key(self) -> AttemptKey:
@@ -57,7 +60,7 @@ class Attempt:
         claim, plan = self.claim, self.plan
         template = plan.template
         assert template is not None
-        return StepContext.of_attempt(
+        context = StepContext.of_attempt(
             task_uuid=claim.task_uuid,
             step_uuid=step_uuid(claim.task_uuid, claim.step_no),
             correlation_id=claim.correlation_id,
@@ -68,7 +71,7 @@ class Attempt:
             namespace=template.namespace,
             attempt=claim.attempt - claim.forgiven,
             max_attempts=claim.max_attempts,
-            results=EarlierResults(lookup, claim.task_uuid, plan.ancestors, claim.parent_results),
+            results=EarlierResults(lookup, claim.task_uuid, plan, claim.parent_results),
             input_text=claim.context
             if claim.context is not None
             else lookup.context(claim.task_uuid),
@@ -76,28 +79,47 @@ class Attempt:
             inputs_text=claim.inputs,
             checkpoint_text=claim.checkpoint,
         )
+        if plan.events:
+            self.seen = context
+        return context
 
     def finished(self, result: StepHandlerResult, seconds: float, max_bytes: int) -> Finished:
         """Write down how the attempt ended; a result that cannot be stored is a failure."""
         try:
-            if result.success:
-                return self._success(result, seconds, max_bytes)
-            return self._failure(result, seconds)
+            ended = self._write(result, seconds, max_bytes)
         except NotStorable as error:
-            return self._failure(_invalid_result(str(error), error.pointer), seconds)
+            result = _invalid_result(str(error), error.pointer)
+            ended = self._failure(result, seconds)
         except Exception as error:  # whatever an application's object does when it is read
             message = result_from_exception(error).error_message or ""
-            return self._failure(_invalid_result(f"{type(error).__name__}: {message}", ""), seconds)
+            result = _invalid_result(f"{type(error).__name__}: {message}", "")
+            ended = self._failure(result, seconds)
+        if self.plan.expands or (self.plan.events and self.seen is not None):
+            return Ended.of(ended, self, result)
+        return ended
 
-    def _success(self, result: StepHandlerResult, seconds: float, max_bytes: int) -> Finished:
+    def _write(self, result: StepHandlerResult, seconds: float, max_bytes: int) -> Finished:
+        if not result.success:
+            return self._failure(result, seconds)
         claim = self.claim
+        checkpoint = result.checkpoint if result.metadata else None
+        if checkpoint is not None:
+            return Finished(
+                claim.task_uuid,
+                claim.step_no,
+                claim.attempt,
+                None,
+                None,
+                checkpoint=encode(_checkpoint(checkpoint, claim.checkpoint), max_bytes=max_bytes),
+            )
         return Finished(
             claim.task_uuid,
             claim.step_no,
             claim.attempt,
             encode(result.result or {}, max_bytes=max_bytes),
             None,
-            metadata=self._metadata(result.metadata, seconds),
+            metadata=self._metadata(result.metadata),
+            execution_ms=seconds * 1000,
         )
 
     def _failure(self, result: StepHandlerResult, seconds: float) -> Finished:
@@ -115,9 +137,9 @@ class Attempt:
             "traceback": storable_text(traceback) if isinstance(traceback, str) else None,
         }
         try:
-            metadata = self._metadata(facts, seconds)
+            metadata = self._metadata(facts)
         except NotStorable as reason:
-            metadata = self._metadata({"metadata_left_out": storable_text(str(reason))}, seconds)
+            metadata = self._metadata({"metadata_left_out": storable_text(str(reason))})
         rest = result.retry_after_seconds
         return Finished(
             claim.task_uuid,
@@ -128,19 +150,55 @@ class Attempt:
             retryable=result.retryable,
             rest=None if rest is None else timedelta(seconds=min(rest, 86_400)),
             metadata=metadata,
+            execution_ms=seconds * 1000,
         )
 
-    def _metadata(self, custom: dict[str, Any], seconds: float) -> str:
-        facts: dict[str, Any] = {"execution_time_ms": round(seconds * 1000, 3)}
-        if self.plan.handler is not None and self.plan.handler.version:
-            facts["handler_version"] = self.plan.handler.version
+    def _metadata(self, custom: dict[str, Any]) -> str | None:
+        facts: dict[str, Any] = {}
+        handler = self.plan.handler
+        if handler is not None and handler.version not in ("", DEFAULT_VERSION):
+            facts["handler_version"] = handler.version
         if custom:
             facts["custom"] = custom
+        if not facts:
+            return None
         try:
             return encode(facts)
         except NotStorable as error:
             pointer = error.pointer.removeprefix("/custom")
             raise NotStorable("/metadata" + pointer, error.reason) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Finished):
+    """The end of an attempt of which more is to be said than what is recorded."""
+
+    plan: StepPlan
+    outcome: StepHandlerResult
+    context: StepContext | None  # what the handler saw, if its step publishes events
+    will_retry: bool
+
+    @classmethod
+    def of(cls, finished: Finished, attempt: Attempt, outcome: StepHandlerResult) -> Ended:
+        """Add what the worker needs for steps that expand the task or publish events."""
+        facts = {field.name: getattr(finished, field.name) for field in fields(Finished)}
+        claim = attempt.claim
+        has_attempts_left = claim.attempt - claim.forgiven < claim.max_attempts
+        return cls(
+            **facts,
+            plan=attempt.plan,
+            outcome=outcome,
+            context=attempt.seen,
+            will_retry=not outcome.success and outcome.retryable and has_attempts_left,
+        )
+
+
+def _checkpoint(new: dict[str, Any], before: str | None) -> dict[str, Any]:
+    """Write a checkpoint with the history of its cursors, the last hundred."""
+    moment = datetime.now(UTC).isoformat()
+    history = (decode(before) or {}).get("history", [])
+    history.append({"cursor": new["cursor"], "timestamp": moment})
+    return {**new, "timestamp": moment, "history": history[-KEPT_CURSORS:]}
 
 
 def _invalid_result(problem: str, pointer: str) -> StepHandlerResult:

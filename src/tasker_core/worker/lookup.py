@@ -18,9 +18,10 @@ from uuid import UUID
 import asyncpg
 
 from tasker_core.db.connect import Database, reconnect
-from tasker_core.engine.claim import read_context, read_results
+from tasker_core.engine.claim import read_batch_results, read_context, read_results
 from tasker_core.payload import decode
 from tasker_core.worker.broken import BROKEN, connect, rest
+from tasker_core.worker.plan import StepPlan
 
 T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -52,6 +53,10 @@ class Lookup:
         if missing:
             found.update(self._ask(lambda conn: self._read(conn, task_uuid, missing)))
         return found
+
+    def batch_results(self, task_uuid: UUID, workers: frozenset[str]) -> dict[str, str]:
+        """Give the results of all steps made from these batch workers, by their names."""
+        return self._ask(lambda conn: read_batch_results(conn, task_uuid, sorted(workers)))
 
     def context(self, task_uuid: UUID) -> str:
         """Give the context of a task as JSON text."""
@@ -179,27 +184,28 @@ class EarlierResults(Mapping[str, Any]):
         self,
         lookup: Lookup,
         task_uuid: UUID,
-        ancestors: Callable[[], frozenset[str]],
+        plan: StepPlan,
         parent_results: str | None,
     ) -> None:
         self._lookup = lookup
         self._task_uuid = task_uuid
-        self._ancestors = ancestors
+        self._plan = plan
         self._parent_results = parent_results
         self._parsed: dict[str, Any] | None = None
+        self._has_batches = False
 
     def __getitem__(self, step_name: str) -> Any:
         parsed = self._near()
         if step_name not in parsed:
-            if step_name not in self._ancestors():
-                raise KeyError(step_name)
+            if step_name not in self._plan.ancestors():
+                return self._with_batches()[step_name]  # KeyError: no step before this one
             found = self._lookup.results(self._task_uuid, frozenset({step_name}))
             parsed[step_name] = decode(found[step_name])  # KeyError: it has no result
         return parsed[step_name]
 
     def __iter__(self) -> Iterator[str]:
-        parsed = self._near()
-        missing = self._ancestors().difference(parsed)
+        parsed = self._with_batches()
+        missing = self._plan.ancestors().difference(parsed)
         if missing:
             found = self._lookup.results(self._task_uuid, missing)
             parsed.update((name, decode(text)) for name, text in found.items())
@@ -210,7 +216,17 @@ class EarlierResults(Mapping[str, Any]):
 
     def __bool__(self) -> bool:
         """Whether there may be any; else Python would count, and so read, all of them."""
-        return bool(self._near()) or bool(self._ancestors())
+        return bool(self._near()) or bool(self._plan.ancestors())
+
+    def _with_batches(self) -> dict[str, Any]:
+        """Read the results of batch workers too: their names are not in the template."""
+        parsed = self._near()
+        workers = frozenset() if self._has_batches else self._plan.batch_workers()
+        if workers:
+            found = self._lookup.batch_results(self._task_uuid, workers)
+            parsed.update((name, decode(text)) for name, text in found.items())
+        self._has_batches = True
+        return parsed
 
     def _near(self) -> dict[str, Any]:
         if self._parsed is None:

@@ -22,15 +22,16 @@ from tasker_core.db.connect import Connection, Database, reconnect
 from tasker_core.db.listen import Listener, Notice
 from tasker_core.db.migrate import check
 from tasker_core.engine.claim import Claim, Lane, Work, held_steps, list_lanes
-from tasker_core.engine.finish import Finished, finish_steps
+from tasker_core.engine.finish import GROWN, Finished, finish_steps
 from tasker_core.engine.ids import new_uuid
 from tasker_core.engine.lease import Loan, forget_worker, give_back, renew_leases
 from tasker_core.handlers.bound import HandlerDefinition
 from tasker_core.handlers.registry import HandlerRegistry
-from tasker_core.payload import encode
 from tasker_core.settings import Settings
-from tasker_core.worker.attempt import Attempt
+from tasker_core.worker.announce import Announcer
+from tasker_core.worker.attempt import Attempt, Ended
 from tasker_core.worker.broken import BROKEN, connect, reason, rest, unreachable_if_broken
+from tasker_core.worker.ends import expanded, is_unaccepted, rejected
 from tasker_core.worker.lookup import Lookup
 from tasker_core.worker.plan import PlanBook
 from tasker_core.worker.run import Runner
@@ -42,11 +43,6 @@ LAST_CALL_SECONDS = 10.0  # likewise, when the worker is to stop
 MOST_CHARACTERS = 16 * 1024 * 1024  # of results in one call
 
 CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-UNACCEPTED = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.ProgramLimitExceededError,
-)
 
 _log = structlog.get_logger("tasker.worker")
 
@@ -81,6 +77,7 @@ class AsyncWorker:
         self._namespaces = namespaces if namespaces is not None else settings.namespaces
         self._plans = PlanBook(registry, settings.handler_timeout_seconds)
         self._lookup = Lookup(database)
+        self._announcer = Announcer()
         self._woken = asyncio.Event()
         self._drained = asyncio.Event()
         self._is_draining = False
@@ -119,6 +116,7 @@ class AsyncWorker:
             self._on_notice,
         )
         await self._listener.start()
+        self._announcer.start()
         self._woken.set()
         self._flow = asyncio.create_task(self._work(conn), name="tasker-worker")
         _log.info(
@@ -157,6 +155,7 @@ class AsyncWorker:
         if self._alarm is not None:
             self._alarm.cancel()
         await asyncio.to_thread(self._lookup.close)
+        await asyncio.to_thread(self._announcer.close)
         try:
             await self._listener.stop()
         except BROKEN as error:  # it ended before its time: only the poll woke the worker
@@ -262,7 +261,7 @@ class AsyncWorker:
             return None
         sent_at = time.monotonic()
         batch = _fitting(self.unconfirmed)
-        work = await self._finish_and_claim(conn, batch, max(0, room))
+        work, ends = await self._finish_and_claim(conn, batch, max(0, room))
         self._failed_turns = 0
         self.finished_count += len(batch)
         self.unconfirmed = self.unconfirmed[len(batch) :]
@@ -276,43 +275,57 @@ class AsyncWorker:
                 attempt=refusal.attempt,
                 reason=refusal.reason,
             )
+        refused = {(one.task_uuid, one.step_no, one.attempt) for one in work.refusals}
+        for one in ends:
+            if isinstance(one, Ended) and (one.task_uuid, one.step_no, one.attempt) not in refused:
+                self._announcer.announce(one)
         await self._begin(conn, work.claims, sent_at)
         return work
 
     async def _finish_and_claim(
         self, conn: Connection, batch: Sequence[Finished], room: int
-    ) -> Work:
+    ) -> tuple[Work, list[Finished]]:
+        """Make the call until it goes through; give what it brought and what was recorded."""
+        recorded: list[Finished] = []
         while True:
             try:
                 async with asyncio.timeout(CALL_SECONDS):
-                    return await finish_steps(
+                    ends = await expanded(conn, batch)
+                    work = await finish_steps(
                         conn,
                         self.worker_uuid,
-                        batch,
+                        ends,
                         lanes=self.lanes,
                         limit=room,
                         lease=self.lease,
                     )
+                    return work, [*recorded, *ends]
             except CONFLICTS as error:
                 _log.warning("finish_repeated", error=str(error))
-            except UNACCEPTED as error:
-                if not batch:
+            except asyncpg.PostgresError as error:
+                if error.sqlstate == GROWN:  # another decision came first: plan again
+                    continue
+                if not batch or not is_unaccepted(error):
                     raise
                 _log.warning("finish_rejected", error=str(error))
-                await self._finish_one_by_one(conn, batch)
+                recorded = [await self._finish_alone(conn, one) for one in batch]
                 batch = []
 
-    async def _finish_one_by_one(self, conn: Connection, batch: Sequence[Finished]) -> None:
-        """Find the result that the database does not accept, and fail its step instead."""
-        for one in batch:
+    async def _finish_alone(self, conn: Connection, one: Finished) -> Finished:
+        """Record one result; one that the database does not accept fails its step instead."""
+        while True:
             try:
-                await self._finish_one(conn, one)
-            except UNACCEPTED as error:
-                await self._finish_one(conn, _rejected(one, error))
-
-    async def _finish_one(self, conn: Connection, one: Finished) -> None:
-        async with asyncio.timeout(CALL_SECONDS):
-            await finish_steps(conn, self.worker_uuid, [one], lanes=[], limit=0, lease=self.lease)
+                async with asyncio.timeout(CALL_SECONDS):
+                    ends = await expanded(conn, [one])
+                    await finish_steps(
+                        conn, self.worker_uuid, ends, lanes=[], limit=0, lease=self.lease
+                    )
+                    return ends[0]
+            except asyncpg.PostgresError as error:
+                if error.sqlstate != GROWN and not isinstance(error, CONFLICTS):
+                    if not is_unaccepted(error):
+                        raise
+                    one = rejected(one, error)
 
     async def _begin(self, conn: Connection, claims: Sequence[Claim], claimed_at: float) -> None:
         """Begin what was claimed, if the claims are still good; the lease ran from claimed_at."""
@@ -398,12 +411,3 @@ def _fitting(finished: list[Finished]) -> list[Finished]:
         if size > MOST_CHARACTERS and count:
             return finished[:count]
     return finished
-
-
-def _rejected(one: Finished, error: asyncpg.PostgresError) -> Finished:
-    facts = {
-        "message": f"the database does not accept the result: {error}",
-        "error_type": "invalid_result",
-        "retryable": False,
-    }
-    return Finished(one.task_uuid, one.step_no, one.attempt, None, encode(facts), False)

@@ -13,12 +13,13 @@ import structlog
 
 from tasker_core.db.connect import Connection
 from tasker_core.engine.claim import Claim
+from tasker_core.engine.expand import EXPANDING_TYPES
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.handlers.bound import BoundHandler, HandlerDefinition
 from tasker_core.handlers.registry import HandlerRegistry
 from tasker_core.payload import encode
 from tasker_core.templates.graph import ancestors
-from tasker_core.templates.model import TaskTemplate
+from tasker_core.templates.model import EventDeclaration, TaskTemplate
 from tasker_core.worker.broken import BROKEN
 
 QUICK_SECONDS = 0.0005
@@ -39,12 +40,22 @@ class StepPlan:
     template_step: str = ""
     problem: str | None = None  # why the step cannot even be begun
     usual_seconds: float | None = field(default=None)  # None: it has not run here yet
+    expands: bool = False  # its result may add steps to the task
+    events: tuple[EventDeclaration, ...] = ()  # that it publishes
     _ancestors: frozenset[str] | None = field(default=None)
 
     @property
     def is_quick(self) -> bool:
         """Whether the handler usually takes less time than handing it to a thread."""
         return self.usual_seconds is not None and self.usual_seconds < QUICK_SECONDS
+
+    def batch_workers(self) -> frozenset[str]:
+        """Name the batch workers before this step: each may have run as many steps."""
+        if self.template is None:
+            return frozenset()
+        return frozenset(
+            name for name in self.ancestors() if self.template.step(name).type == "batch_worker"
+        )
 
     def learn(self, seconds: float) -> None:
         """Take one more run into account."""
@@ -110,4 +121,6 @@ class PlanBook:
             config_text=encode(wanted.initialization) if wanted.initialization else None,
             template=template,
             template_step=step.name,
+            expands=step.type in EXPANDING_TYPES,
+            events=step.publishes_events,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import time
 from collections import deque
@@ -17,6 +18,8 @@ from typing import Any
 import structlog
 
 from tasker_core.engine.finish import Finished
+from tasker_core.handlers.context import StepContext
+from tasker_core.handlers.current import enter_step, leave_step
 from tasker_core.handlers.result import (
     ErrorType,
     StepHandlerResult,
@@ -141,7 +144,9 @@ class Runner:
             try:
                 assert attempt.plan.handler is not None
                 if value is None:
-                    value = attempt.plan.handler.run(attempt.context(self._lookup))
+                    context = attempt.context(self._lookup)
+                    enter_step(context)
+                    value = attempt.plan.handler.run(context)
                 result = result_from_return(await value)
             except BaseException as error:  # a handler may raise SystemExit: the worker lives on
                 result = result_from_exception(error)
@@ -157,9 +162,14 @@ class Runner:
             attempt.began_at = started
             try:
                 assert attempt.plan.handler is not None
-                value = attempt.plan.handler.run(attempt.context(self._lookup))
+                context = attempt.context(self._lookup)
+                entered = enter_step(context)
+                try:
+                    value = attempt.plan.handler.run(context)
+                finally:
+                    leave_step(entered)
                 if inspect.isawaitable(value):
-                    self._go_on_on_loop(attempt, value)
+                    self._go_on_on_loop(attempt, value, context)
                     return
                 result = result_from_return(value)
             except BaseException as error:  # likewise
@@ -175,11 +185,13 @@ class Runner:
         ):
             self._tell()
 
-    def _go_on_on_loop(self, attempt: Attempt, value: Awaitable[Any]) -> None:
+    def _go_on_on_loop(self, attempt: Attempt, value: Awaitable[Any], context: StepContext) -> None:
         """Await on the loop what a handler gave that did not look like an async one."""
 
         def go_on() -> None:
-            self._loop.create_task(self._run_on_loop(attempt, value))
+            own = contextvars.copy_context()
+            own.run(enter_step, context)
+            self._loop.create_task(self._run_on_loop(attempt, value), context=own)
 
         try:
             self._loop.call_soon_threadsafe(go_on)

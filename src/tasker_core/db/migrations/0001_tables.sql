@@ -160,6 +160,7 @@ create table tasker.attempts (
     claimed_at timestamptz not null,
     finished_at timestamptz not null,
     due_at timestamptz, -- of the next attempt
+    execution_ms real, -- in the handler; null: nobody measured it
     outcome text not null check (outcome in (
         'complete', 'waiting_for_retry', 'error', 'cancelled', 'resolved_manually'
     )), -- the state that the step went to

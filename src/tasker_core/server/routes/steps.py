@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from tasker_core.db.connect import Connection
 from tasker_core.engine import inspect, operate
+from tasker_core.engine.register import TemplateShelf
 from tasker_core.errors import NotStorable
 from tasker_core.payload import encode
 from tasker_core.server.backend import backend_of
@@ -75,8 +76,9 @@ async def change_step(request: Request, task_uuid: UUID, step_uuid: UUID) -> Res
     action = await read_request(request, _ACTION, tagged=True)
     if isinstance(action, CompleteManually):
         _check_storable(action.completion_data)
-    async with backend_of(request).connection() as conn:
-        await _act(conn, task_uuid, step_uuid, action)
+    backend = backend_of(request)
+    async with backend.connection() as conn:
+        await _act(conn, backend.shelf, task_uuid, step_uuid, action)
         return answer(await _read(conn, task_uuid, step_uuid))
 
 
@@ -109,6 +111,7 @@ async def _read(conn: Connection, task_uuid: UUID, step_uuid: UUID) -> StepRespo
 
 async def _act(
     conn: Connection,
+    shelf: TemplateShelf,
     task_uuid: UUID,
     step_uuid: UUID,
     action: ResetForRetry | ResolveManually | CompleteManually,
@@ -134,6 +137,7 @@ async def _act(
     else:
         await operate.complete_step(
             conn,
+            shelf,
             task_uuid,
             step_uuid,
             result=action.completion_data.result,

@@ -1,0 +1,54 @@
+"""Tell subscribers in this process what was recorded.
+
+After an outcome is recorded, the events that its step declares are published: one
+after the other, in a thread of their own, so that a slow subscriber holds up nobody.
+Only `fast` and `broadcast` events reach anybody yet.
+"""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from tasker_core.handlers.context import StepContext
+from tasker_core.worker.attempt import Ended
+
+_EVENTS = "tasker_core.handlers.events"
+
+
+class Announcer:
+    """Publishes the events of recorded outcomes, in the order in which they were recorded."""
+
+    def __init__(self) -> None:
+        self._thread: ThreadPoolExecutor | None = None
+
+    def start(self) -> None:
+        """Attach the subscribers that the application has registered."""
+        if _EVENTS in sys.modules:  # else nobody has registered any
+            from tasker_core.handlers.events.subscribers import SubscriberRegistry
+
+            SubscriberRegistry.instance().start_all()
+
+    def announce(self, ended: Ended) -> None:
+        """Publish what the step declares; returns at once."""
+        context = ended.context
+        if not ended.plan.events or context is None or ended.checkpoint is not None:
+            return
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="tasker-events")
+        self._thread.submit(_publish, ended, context)
+
+    def close(self) -> None:
+        """Publish what is left, and detach the subscribers."""
+        if self._thread is not None:
+            self._thread.shutdown()
+        if _EVENTS in sys.modules:
+            from tasker_core.handlers.events.subscribers import SubscriberRegistry
+
+            SubscriberRegistry.instance().stop_all()
+
+
+def _publish(ended: Ended, context: StepContext) -> None:
+    from tasker_core.handlers.events.publish import publish_step_events
+
+    publish_step_events(ended.plan.events, context, ended.outcome, ended.will_retry)

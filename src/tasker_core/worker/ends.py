@@ -1,0 +1,67 @@
+"""The ends of attempts on their way to the database: what they add, what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import asyncpg
+
+from tasker_core.db.connect import Connection
+from tasker_core.engine.expand import plan_expansion
+from tasker_core.engine.finish import BEGUN, Finished
+from tasker_core.errors import InvalidExpansion
+from tasker_core.handlers.result import StepHandlerResult
+from tasker_core.payload import encode
+from tasker_core.worker.attempt import Ended
+
+_UNACCEPTED = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+
+
+async def expanded(conn: Connection, batch: Sequence[Finished]) -> Sequence[Finished]:
+    """Plan what decisions and batches add; one that cannot be followed becomes a failure."""
+    if not any(isinstance(one, Ended) and one.plan.expands for one in batch):
+        return batch
+    return [await _expanded(conn, one) for one in batch]
+
+
+async def _expanded(conn: Connection, one: Finished) -> Finished:
+    if not isinstance(one, Ended) or not one.plan.expands or one.result is None:
+        return one
+    template = one.plan.template
+    assert template is not None
+    step = template.step(one.plan.template_step)
+    try:
+        expansion = await plan_expansion(
+            conn, template, step, one.task_uuid, one.outcome.result or {}
+        )
+    except InvalidExpansion as error:
+        kind = "decision_point_error" if step.type == "decision" else "batch_processing_error"
+        return _failure(one, str(error), kind)
+    return replace(one, expansion=expansion)
+
+
+def is_unaccepted(error: asyncpg.PostgresError) -> bool:
+    """Say whether the fault lies with a result, and not with the database or the connection."""
+    return isinstance(error, _UNACCEPTED) or error.sqlstate == BEGUN
+
+
+def rejected(one: Finished, error: asyncpg.PostgresError) -> Finished:
+    """Fail a step whose result the database does not accept."""
+    if error.sqlstate == BEGUN:
+        return _failure(one, f"the steps cannot be added: {error}", "decision_point_error")
+    return _failure(one, f"the database does not accept the result: {error}", "invalid_result")
+
+
+def _failure(one: Finished, message: str, error_type: str) -> Finished:
+    facts = {"message": message, "error_type": error_type, "retryable": False}
+    if isinstance(one, Ended):
+        outcome = StepHandlerResult.failure(message, error_type, retryable=False)
+        one = replace(one, outcome=outcome, will_retry=False)
+    return replace(
+        one, result=None, error=encode(facts), retryable=False, metadata=None, checkpoint=None
+    )
