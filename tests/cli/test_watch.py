@@ -80,12 +80,15 @@ def on_terminal(*args: object, keys: bytes = b"") -> tuple[int, str]:
     """Run `tasker-ctl` on a terminal of 100 × 30, and give exit code and screen."""
     screen, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    for size in ("COLUMNS", "LINES"):  # of the terminal that the tests run on
+        environment.pop(size, None)
     process = subprocess.Popen(
         [*TASKER_CTL, *map(str, args)],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        env={**os.environ, "TERM": "xterm-256color"},
+        env=environment,
     )
     os.close(terminal)
     os.write(screen, keys)
