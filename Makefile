@@ -27,6 +27,7 @@ check: $(INSTALLED) ## Format, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typing
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint --processes 2 src/tasker_core
 

@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 ENTRIES = {
     "dev": Entry("dev", "Run everything here: database, server, worker, and reload."),
     "task": Entry("task", "Create tasks, look at them, watch them, and step in."),
-    "template": Entry("template", "Check task templates."),
+    "template": Entry("template", "Check, register and generate templates."),
     "server": Entry("processes", "Run the HTTP server."),
     "worker": Entry("processes", "Run a worker."),
     "db": Entry("db", "Look after the database's schema."),

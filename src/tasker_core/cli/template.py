@@ -1,4 +1,4 @@
-"""`tasker-ctl template`: what can be said about a template without a database."""
+"""`tasker-ctl template`: check, register and generate."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from tasker_core.cli.failures import ExitCode
 from tasker_core.cli.output import Output
+from tasker_core.cli.register import register
 from tasker_core.cli.scaffold import commands as scaffold
 
 if TYPE_CHECKING:
@@ -23,12 +24,13 @@ template_app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 @template_app.callback()
 def template() -> None:
-    """Check task templates, and generate handlers and templates."""
+    """Check and register task templates; generate handlers and templates."""
 
 
 template_app.command("generate")(scaffold.generate)
 template_app.command("list")(scaffold.list_templates)
 template_app.command("info")(scaffold.info)
+template_app.command("register")(register)
 
 
 @template_app.command()

@@ -257,8 +257,8 @@ class TemplateChanged(TemplateError):
         self.namespace, self.name, self.version = namespace, name, version
         super().__init__(
             f"template {namespace}/{name} {version} has been used by tasks with another "
-            f"definition; raise its version, or register it with --force "
-            f"(tasks that began keep the definition they began with)"
+            f"definition; raise its version, or put this one in force with: tasker-ctl template "
+            f"register --force PATH (tasks that began keep the definition they began with)"
         )
 
 

@@ -26,7 +26,6 @@ STYLES = {
     "async_function": "--style functional --async",
 }
 in_every_style = pytest.mark.parametrize("style", STYLES)
-adds_steps = pytest.mark.xfail(strict=False, reason="the worker does not add steps yet")
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,6 @@ def test_a_generated_chain_runs(project, style):
         assert (result["processed"], result["handler"]) == (True, step)
 
 
-@adds_steps
 @in_every_style
 def test_a_generated_decision_decides(project, style):
     """With the steps that its docstring shows; those not chosen never exist."""
@@ -147,7 +145,6 @@ def test_a_generated_decision_decides(project, style):
     }
 
 
-@adds_steps
 @in_every_style
 @pytest.mark.parametrize(("items", "batches"), [(450, 3), (0, 0)])
 def test_generated_batches_add_up(project, style, items, batches):
