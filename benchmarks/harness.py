@@ -153,7 +153,7 @@ def show(answers: Sequence[Answer], *, as_json: bool) -> None:
             f"{line['ratio']}" if "ratio" in line else "",
             str(line["goal"]),
         )
-    Console().print(table)
+    Console(width=116).print(table)
 
 
 def machine() -> str:
