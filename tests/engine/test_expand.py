@@ -13,7 +13,7 @@ from tasker_core.engine.expand import plan_expansion
 from tasker_core.engine.finish import BEGUN, GROWN, Finished
 from tasker_core.engine.operate import reset_step
 from tasker_core.errors import InvalidExpansion
-from tasker_core.payload import encode
+from tasker_core.payload import decode, encode
 from tasker_core.states import StepState, TaskState
 from tasker_core.templates.load import parse_template
 from tasker_core.templates.model import TaskTemplate
@@ -338,4 +338,44 @@ async def test_a_wide_batch_is_added_in_one_go(conn, worker):
     assert len(claims) == 1000
     await worker.succeed(*claims)
     assert await run_rest(worker) == ["total", "report"]
+    assert await state(conn, task) is TaskState.COMPLETE
+
+
+async def test_how_the_work_is_divided_may_stand_on_the_worker(conn, worker):
+    """Without a batch_config of its own, the analyzer has its only worker, and its worker's."""
+    yaml = BATCH.replace(
+        "{callable: any, initialization: {worker_template_name: work}}", "{callable: any}"
+    ).replace("{batch_size: 2}", "{cursor_field: row, failure_strategy: isolate}")
+    flow = read(yaml)
+    await begin_one(conn, flow)
+    analyze = await worker.claim_one()
+    result = cut("001")
+    del result["batch_processing_outcome"]["worker_template_name"]
+
+    await worker.finish(await expanding(conn, flow, analyze, result))
+
+    claim = await worker.claim_one()
+    assert claim.name == "work_001"
+    assert decode(claim.inputs)["batch_metadata"] == {
+        "cursor_field": "row",
+        "failure_strategy": "isolate",
+    }
+
+
+async def test_two_analyzers_may_share_a_worker(conn, worker):
+    """Batches of different names run beside each other; the same names are refused."""
+    yaml = BATCH.replace(
+        "  - name: work\n",
+        "  - {name: again, type: batchable, handler: {callable: any}}\n  - name: work\n",
+    ).replace("dependencies: [analyze]", "dependencies: [analyze, again]")
+    flow = read(yaml)
+    task = await begin_one(conn, flow)
+    analyzers = by_name(await worker.claim())
+    await worker.finish(await expanding(conn, flow, analyzers["analyze"], cut("001", "002")))
+
+    with pytest.raises(InvalidExpansion):
+        await expanding(conn, flow, analyzers["again"], cut("001"))
+
+    await worker.finish(await expanding(conn, flow, analyzers["again"], cut("003")))
+    assert await run_rest(worker) == ["work_001", "work_002", "work_003", "total", "report"]
     assert await state(conn, task) is TaskState.COMPLETE

@@ -81,6 +81,42 @@ def approval_handlers(route):
     return made
 
 
+TWO = """
+name: two
+namespace_name: shop
+version: 1.0.0
+identity_strategy: always_unique
+steps:
+  - {name: start, handler: {callable: start}}
+  - {name: left, type: decision, handler: {callable: choose}, dependencies: [start]}
+  - {name: right, type: decision, handler: {callable: choose}, dependencies: [start]}
+  - {name: left_work, handler: {callable: start}, dependencies: [left]}
+  - {name: right_work, handler: {callable: start}, dependencies: [right]}
+"""
+
+
+async def test_two_decisions_may_end_in_one_call(bench):
+    """Each is planned for the task as the other left it."""
+    both = asyncio.Barrier(2)
+
+    class Choose(DecisionHandler):
+        handler_name = "choose"
+
+        async def call(self, context):
+            await both.wait()  # so that their results go together
+            return self.decision_success([f"{context.step_name}_work"])
+
+    handlers = registry({"start": lambda context: {}})
+    handlers.register("choose", Choose)
+    await bench.worker(handlers)
+
+    state, task = await bench.run(read(TWO))
+
+    assert state == "complete"
+    assert await bench.result(task, "left_work") == {}
+    assert await bench.result(task, "right_work") == {}
+
+
 class RouteByAmount(DecisionHandler):
     handler_name = "route"
 

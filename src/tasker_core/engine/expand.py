@@ -41,29 +41,30 @@ async def plan_expansion(
         InvalidExpansion: The result does not say what it must, or asks for steps that
             the template does not lead to.
     """
-    outcome = _outcome(step, result)
+    outcome = _outcome(template, step, result)
     if outcome is None:
         return None
     rows = await conn.fetch(
-        "select step_no, name, coalesce(template_step, name) as template_step "
+        "select step_no, name, coalesce(template_step, name) as template_step, parents "
         "from tasker.steps where task_uuid = $1 order by step_no",
         task_uuid,
     )
-    existing = [ExistingStep(**row) for row in rows]
+    existing = [
+        ExistingStep(row["step_no"], row["name"], row["template_step"], tuple(row["parents"]))
+        for row in rows
+    ]
     if step.type == "decision":
         expansion = expand_decision(template, existing, step.name, outcome)
     else:
         worker, instances = outcome
-        if any(one.template_step == worker for one in existing):
-            return None  # expanded already: an operator completed the step a second time
         expansion = expand_batch(template, existing, step.name, worker, instances)
     return _as_json(expansion)
 
 
-def _outcome(step: StepDefinition, result: Any) -> Any:
+def _outcome(template: TaskTemplate, step: StepDefinition, result: Any) -> Any:
     if step.type == "decision":
         return _chosen_steps(step, result)
-    return _batches(step, result)
+    return _batches(template, step, result)
 
 
 def _chosen_steps(step: StepDefinition, result: Any) -> Sequence[str] | None:
@@ -78,21 +79,20 @@ def _chosen_steps(step: StepDefinition, result: Any) -> Sequence[str] | None:
     return names or None
 
 
-def _batches(step: StepDefinition, result: Any) -> tuple[str, dict[str, dict[str, Any]]] | None:
+def _batches(
+    template: TaskTemplate, step: StepDefinition, result: Any
+) -> tuple[str, dict[str, dict[str, Any]]] | None:
     outcome = _read(step, result, "batch_processing_outcome", ("create_batches", "no_batches"))
-    config = step.batch_config or BatchConfig()
-    metadata = {
-        "cursor_field": config.cursor_field,
-        "failure_strategy": config.failure_strategy,
-    }
+    own = step.batch_config or BatchConfig()
+    named = own.worker_template or step.handler.initialization.get("worker_template_name")
     if outcome["type"] == "no_batches":
-        worker = step.handler.initialization.get("worker_template_name") or config.worker_template
-        if not worker:
+        if not named:
             return None
         cursor = {"batch_id": PLACEHOLDER_ID, "start_cursor": 0, "end_cursor": 0, "batch_size": 0}
-        return worker, {PLACEHOLDER_ID: _inputs(cursor, metadata, 0, 1, is_no_op=True)}
+        metadata = _metadata(template, step, named)
+        return named, {PLACEHOLDER_ID: _inputs(cursor, metadata, 0, 1, is_no_op=True)}
     cursors = outcome.get("cursor_configs")
-    worker = outcome.get("worker_template_name") or config.worker_template
+    worker = outcome.get("worker_template_name") or named or _only_worker(template, step)
     if not isinstance(cursors, list) or not cursors or not isinstance(worker, str):
         raise InvalidExpansion(
             step.name,
@@ -105,6 +105,7 @@ def _batches(step: StepDefinition, result: Any) -> tuple[str, dict[str, dict[str
             f"says worker_count {outcome['worker_count']} with {len(cursors)} cursor_configs",
             "the two must agree",
         )
+    metadata = _metadata(template, step, worker)
     instances: dict[str, dict[str, Any]] = {}
     for index, cursor in enumerate(cursors):
         batch_id = cursor.get("batch_id") if isinstance(cursor, Mapping) else None
@@ -116,6 +117,25 @@ def _batches(step: StepDefinition, result: Any) -> tuple[str, dict[str, dict[str
             )
         instances[batch_id] = _inputs(dict(cursor), metadata, index, len(cursors), is_no_op=False)
     return worker, instances
+
+
+def _only_worker(template: TaskTemplate, step: StepDefinition) -> str | None:
+    """Name the batch worker below the step, if there is just one."""
+    below = [
+        one.name
+        for one in template.steps
+        if one.type == "batch_worker" and step.name in one.dependencies
+    ]
+    return below[0] if len(below) == 1 else None
+
+
+def _metadata(template: TaskTemplate, step: StepDefinition, worker: str) -> dict[str, Any]:
+    """Read how the work is divided: from the batchable step, else from the worker."""
+    config = step.batch_config
+    if config is None:
+        config = next((one.batch_config for one in template.steps if one.name == worker), None)
+    config = config or BatchConfig()
+    return {"cursor_field": config.cursor_field, "failure_strategy": config.failure_strategy}
 
 
 def _inputs(

@@ -36,6 +36,7 @@ _BY_CLASS: dict[type[BaseException], tuple[int, str]] = {
     errors.InvalidContext: (422, "VALIDATION_ERROR"),
     errors.InvalidTemplate: (422, "VALIDATION_ERROR"),
     errors.NotStorable: (422, "VALIDATION_ERROR"),
+    errors.InvalidExpansion: (422, "VALIDATION_ERROR"),
     errors.RequestError: (400, "BAD_REQUEST"),  # a missing idempotency key, and the like
     errors.DatabaseUnreachable: (503, "SERVICE_UNAVAILABLE"),
     errors.EmbeddedDatabaseError: (503, "SERVICE_UNAVAILABLE"),

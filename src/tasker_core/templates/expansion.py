@@ -27,6 +27,7 @@ class ExistingStep:
     step_no: int
     name: str
     template_step: str
+    parents: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ class _Plan:
         self.known_steps = len(existing)
         self.names = {step.name for step in existing}
         self.numbers: dict[str, list[int]] = {}  # by the name in the template
+        self.parents = {step.step_no: step.parents for step in existing}
         for step in existing:
             self.numbers.setdefault(step.template_step, []).append(step.step_no)
         self.old = frozenset(self.numbers)
@@ -192,7 +194,7 @@ class _Plan:
         children: dict[int, list[int]] = {}
         new_parents: dict[int, tuple[int, ...]] = {}
         for number, _, definition, _ in self.added:
-            parents = self._parents(definition) or set(self.numbers[origin])
+            parents = self._parents(definition, origin) or set(self.numbers[origin])
             new_parents[number] = tuple(sorted(parents))
             for parent in parents:
                 children.setdefault(parent, []).append(number)
@@ -222,16 +224,30 @@ class _Plan:
         ]
         return Expansion(self.known_steps, steps, sorted(gains.values(), key=lambda r: r.step_no))
 
-    def _parents(self, definition: StepDefinition) -> set[int]:
-        """Give the numbers of its dependencies that exist, and of analyzers yet to expand."""
+    def _parents(self, definition: StepDefinition, origin: str) -> set[int]:
+        """Give the numbers of its dependencies, and of analyzers that have yet to expand."""
         found: set[int] = set()
         for dependency in definition.dependencies:
-            if dependency in self.numbers:
-                found.update(self.numbers[dependency])
-            elif self.template.step(dependency).type == "batch_worker":
-                for analyzer in self.template.step(dependency).dependencies:
-                    found.update(self.numbers.get(analyzer, ()))
+            kind = self.template.step(dependency).type
+            if definition.type == "batch_worker" and kind == "batchable" and dependency != origin:
+                continue  # this instance is of another analyzer
+            found.update(self.numbers.get(dependency, ()))
+            if kind == "batch_worker":
+                found.update(self._waiting_analyzers(dependency, origin))
         return found
+
+    def _waiting_analyzers(self, worker: str, origin: str) -> set[int]:
+        """Give the numbers of the analyzers of a batch worker that made none of it yet."""
+        expanded = set(self.numbers[origin])
+        for number in self.numbers.get(worker, ()):
+            expanded.update(self.parents.get(number, ()))
+        return {
+            number
+            for analyzer in self.template.step(worker).dependencies
+            if self.template.step(analyzer).type == "batchable"
+            for number in self.numbers.get(analyzer, ())
+            if number not in expanded
+        }
 
     def _waiting_for_more(self, origin: str) -> Iterator[Rewiring]:
         """Let convergences that exist wait for the new steps too.
@@ -248,13 +264,15 @@ class _Plan:
                 for number in self.numbers[name]
                 if number > self.known_steps
             }
-            loses: set[int] = set()
-            if any(self.template.step(name).type == "batch_worker" for name in fresh):
-                loses = set(self.numbers[origin]) - {
-                    number for name in step.dependencies for number in self.numbers.get(name, ())
-                }
             for number in self.numbers[step.name]:
+                loses = self._relieved(step, number, origin)
                 yield Rewiring(number, tuple(sorted(gains)), tuple(sorted(loses)))
+
+    def _relieved(self, step: StepDefinition, number: int, origin: str) -> set[int]:
+        """Say whether the analyzer stood in for its workers, and is relieved by them."""
+        if origin in step.dependencies:
+            return set()
+        return set(self.numbers[origin]).intersection(self.parents[number])
 
 
 def _reachable(template: TaskTemplate, decision: str) -> list[str]:

@@ -40,8 +40,7 @@ async def _expanded(conn: Connection, one: Finished) -> Finished:
             conn, template, step, one.task_uuid, one.outcome.result or {}
         )
     except InvalidExpansion as error:
-        kind = "decision_point_error" if step.type == "decision" else "batch_processing_error"
-        return _failure(one, str(error), kind)
+        return _failure(one, str(error), _error_type(one))
     return replace(one, expansion=expansion)
 
 
@@ -52,9 +51,16 @@ def is_unaccepted(error: asyncpg.PostgresError) -> bool:
 
 def rejected(one: Finished, error: asyncpg.PostgresError) -> Finished:
     """Fail a step whose result the database does not accept."""
-    if error.sqlstate == BEGUN:
-        return _failure(one, f"the steps cannot be added: {error}", "decision_point_error")
+    if error.sqlstate == BEGUN and isinstance(one, Ended):
+        return _failure(one, f"the steps cannot be added: {error}", _error_type(one))
     return _failure(one, f"the database does not accept the result: {error}", "invalid_result")
+
+
+def _error_type(one: Ended) -> str:
+    template = one.plan.template
+    assert template is not None
+    is_decision = template.step(one.plan.template_step).type == "decision"
+    return "decision_point_error" if is_decision else "batch_processing_error"
 
 
 def _failure(one: Finished, message: str, error_type: str) -> Finished:

@@ -303,9 +303,9 @@ class AsyncWorker:
             except CONFLICTS as error:
                 _log.warning("finish_repeated", error=str(error))
             except asyncpg.PostgresError as error:
-                if error.sqlstate == GROWN:  # another decision came first: plan again
-                    continue
-                if not batch or not is_unaccepted(error):
+                # two decisions of one task in one call, or another worker's came first
+                has_grown = error.sqlstate == GROWN
+                if not batch or not (has_grown or is_unaccepted(error)):
                     raise
                 _log.warning("finish_rejected", error=str(error))
                 recorded = [await self._finish_alone(conn, one) for one in batch]

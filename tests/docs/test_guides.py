@@ -1,0 +1,316 @@
+"""The guides to decisions, batches, APIs and events do what they say, in both styles.
+
+Each test takes the template and the handlers from a page as they stand there, and runs
+them on a real database with a real worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from support.workers import Bench, eventually, registry
+from tasker_core.domain_events import PublisherRegistry, SubscriberRegistry
+from tasker_core.handlers.context import StepContext
+from tasker_core.handlers.discovery import handlers_in
+from tasker_core.handlers.registry import HandlerRegistry
+from tasker_core.step_handler.functional import decision_handler, step_handler
+from tasker_core.templates.load import parse_template
+from tasker_core.templates.model import TaskTemplate
+
+GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+STYLES = ("class", "function")
+
+_numbers = itertools.count()
+
+
+class Guide:
+    """A page, and what stands on it."""
+
+    def __init__(self, name: str) -> None:
+        self.text = (GUIDES / name).read_text(encoding="utf-8")
+
+    def template(self) -> TaskTemplate:
+        """Read the page's template."""
+        (text,) = re.findall(r"^```yaml\n(.*?)^```", self.text, re.DOTALL | re.MULTILINE)
+        template = parse_template(text).template
+        assert template is not None
+        return template
+
+    def code(self, title: str) -> str:
+        """Give the block of Python below the heading that has these words."""
+        sections = re.split(r"^## ", self.text, flags=re.MULTILINE)
+        (section,) = [one for one in sections if title in one.partition("\n")[0].lower()]
+        (code,) = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+        return code
+
+
+def module_of(code: str) -> ModuleType:
+    """Run a block as a module of its own."""
+    module = ModuleType(f"guide_{next(_numbers)}")
+    sys.modules[module.__name__] = module
+    exec(compile(code, module.__name__, "exec", dont_inherit=True), vars(module))
+    return module
+
+
+def registry_of(module: ModuleType) -> HandlerRegistry:
+    """Register what a worker would find in the module."""
+    registry = HandlerRegistry()
+    for name, handler in handlers_in(module).items():
+        registry.register(name, handler)
+    return registry
+
+
+def run_tests_of(guide: Guide, handlers: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run the tests that a page shows, on the handlers that it shows; give how many there were."""
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.handlers", module_of(guide.code(handlers)))
+    tests = [
+        value
+        for name, value in vars(module_of(guide.code("test it"))).items()
+        if name.startswith("test_")
+    ]
+    for test in tests:
+        test()
+    return len(tests)
+
+
+@pytest.fixture
+async def bench(clean_database: str, conn: asyncpg.Connection) -> AsyncIterator[Bench]:
+    """Workers of this process, stopped at the end."""
+    made = Bench(clean_database, conn)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def steps_of(conn: asyncpg.Connection, task_uuid: UUID) -> list[str]:
+    rows = await conn.fetch(
+        "select name from tasker.steps where task_uuid = $1 order by step_no", task_uuid
+    )
+    return [row["name"] for row in rows]
+
+
+# --- route-a-decision.md ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("style", STYLES)
+async def test_a_refund_is_routed_as_the_table_says(bench, style):
+    """Every row of the table: the steps of the task, and what the convergence sees."""
+    guide = Guide("route-a-decision.md")
+    await bench.worker(registry_of(module_of(guide.code(style))))
+    rows = re.findall(r"^\| ([\d ]+) \| ([a-z_, ]+) \| (.+) \|$", guide.text, re.MULTILINE)
+    assert len(rows) == 4
+
+    for amount, names, seen in rows:
+        cents = int(amount.replace(" ", ""))
+        state, task = await bench.run(guide.template(), context={"amount_cents": cents})
+
+        assert state == "complete"
+        assert sorted(await steps_of(bench.conn, task)) == sorted(names.split(", "))
+        paid = await bench.result(task, "pay_back")
+        if cents == 0:
+            assert (paid, seen) == (None, "it does not exist")
+            continue
+        assert paid == {"approved_by": json.loads(seen.strip("`"))}
+        told = await bench.result(task, "tell_customer")
+        assert told == {"was_large": cents >= 10_000}
+
+
+def test_the_test_of_the_decision_passes(monkeypatch):
+    """What the page shows as a test, is one."""
+    assert run_tests_of(Guide("route-a-decision.md"), "classes", monkeypatch) == 1
+
+
+# --- expand.md ----------------------------------------------------------------------------
+
+
+async def test_a_convergence_waits_for_the_inner_decision(bench):
+    """The template of the page: the quick branch is long done when the inner decision adds one."""
+    page = (GUIDES.parent / "concepts" / "expand.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    template = parse_template(text).template
+    assert template is not None
+    quick_done = asyncio.Event()
+
+    @decision_handler("outer")
+    def outer(context):
+        return ["quick", "inner"]
+
+    @step_handler("quick")
+    async def quick(context):
+        quick_done.set()
+
+    @decision_handler("inner")
+    async def inner(context):
+        await quick_done.wait()
+        await asyncio.sleep(0.05)
+        return ["thorough"]
+
+    handlers = registry({"check": _seen, "thorough": _seen, "meet": _seen})
+    for handler in (outer, quick, inner):
+        handlers.register(handler.handler_class.handler_name, handler)
+    await bench.worker(handlers)
+
+    state, task = await bench.run(template)
+
+    assert state == "complete"
+    assert set((await bench.result(task, "meet"))["seen"]) >= {"quick", "inner", "thorough"}
+
+
+def _seen(context: StepContext) -> dict[str, Any]:
+    return {"seen": list(context.dependency_results)}
+
+
+# --- process-a-batch.md -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(("lines", "workers"), [(250, 3), (0, 0)])
+async def test_a_file_is_read_in_batches(bench, tmp_path, style, lines, workers):
+    """Three workers that yield, or a placeholder; the sum is that of the file."""
+    guide = Guide("process-a-batch.md")
+    prices = tmp_path / "prices.txt"
+    prices.write_text("".join(f"{cents}\n" for cents in range(lines)))
+    await bench.worker(registry_of(module_of(guide.code(style))))
+
+    state, task = await bench.run(guide.template(), context={"file": str(prices)})
+
+    assert state == "complete"
+    total = await bench.result(task, "add_up")
+    assert (total["cents"], total["worker_count"]) == (sum(range(lines)), workers)
+    names = [f"read_lines_{number:03}" for number in range(1, workers + 1)] or ["read_lines_000"]
+    assert sorted(await steps_of(bench.conn, task)) == ["add_up", "count_lines", *names]
+    assert await bench.outcomes(task) == ["complete"] * (2 + len(names))
+
+
+# --- call-an-http-api.md ------------------------------------------------------------------
+
+
+class Bank(BaseHTTPRequestHandler):
+    """Busy at the first call of each key, and then done; closed accounts are refused."""
+
+    keys: set[str]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        key = self.headers["Idempotency-Key"]
+        if body["account"] == "closed":
+            self.answer(422, {"detail": "the account is closed"})
+        elif key not in self.keys:
+            self.keys.add(key)
+            self.answer(503, {}, {"Retry-After": "0"})
+        else:
+            self.answer(201, {"id": "T-1"})
+
+    def answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        lines = {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        for name, value in {**lines, **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def bank() -> Iterator[str]:
+    """The address of a bank."""
+    handler = type("Bank", (Bank,), {"keys": set()})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("style", STYLES)
+async def test_a_bank_is_called(bench, bank, style):
+    """A busy bank is asked again, with the same key; a refusal is final."""
+    guide = Guide("call-an-http-api.md")
+    code = guide.code(style).replace("https://bank.example.com/v1", bank)
+    await bench.worker(registry_of(module_of(code)))
+
+    state, task = await bench.run(guide.template(), context={"account": "open"})
+    assert state == "complete"
+    assert await bench.result(task, "pay_back") == {"transfer": "T-1"}
+    assert await bench.outcomes(task) == ["waiting_for_retry", "complete"]
+
+    state, task = await bench.run(guide.template(), context={"account": "closed"})
+    assert state == "blocked_by_failures"
+    (attempt,) = await bench.attempts(task)
+    assert attempt["error"]["message"] == "HTTP 422: the account is closed"
+    assert attempt["error"]["error_type"] == "unprocessable_entity"
+    assert attempt["metadata"]["custom"]["status_code"] == 422
+
+
+def test_the_tests_of_the_api_pass(monkeypatch):
+    """What the page shows as tests, are some."""
+    assert run_tests_of(Guide("call-an-http-api.md"), "class", monkeypatch) == 3
+
+
+def test_the_table_of_statuses_is_that_of_the_code():
+    """Each status of the page has the type and the flag that `api_failure` gives it."""
+    from tasker_core.handlers.api.status import classify_status
+
+    told: dict[int, tuple[str, bool]] = {}
+    others = {"other 4xx": 418, "other 5xx": 599, "anything else": 302}
+    pattern = r"^\| (\d{3}[\d, ]*|other .xx|anything else) \| (`.*?) \| (yes|no) \|$"
+    for statuses, types, again in re.findall(
+        pattern, Guide("call-an-http-api.md").text, re.MULTILINE
+    ):
+        numbers = [others[statuses]] if statuses in others else map(int, statuses.split(", "))
+        numbers, names = list(numbers), re.findall(r"`(\w+)`", types)
+        names = names * len(numbers) if len(names) == 1 else names
+        told.update({n: (t, again == "yes") for n, t in zip(numbers, names, strict=True)})
+
+    assert len(told) == 20
+    for status, (error_type, retryable) in told.items():
+        found = classify_status(status)
+        assert (found.error_type, found.retryable) == (error_type, retryable), status
+
+
+# --- publish-events.md --------------------------------------------------------------------
+
+
+@pytest.fixture
+def events() -> Iterator[ModuleType]:
+    """The page's publisher and subscriber, registered."""
+    PublisherRegistry.reset()
+    SubscriberRegistry.reset()
+    yield module_of(Guide("publish-events.md").code("publishers"))
+    PublisherRegistry.reset()
+    SubscriberRegistry.reset()
+
+
+@pytest.mark.parametrize("style", STYLES)
+async def test_payments_are_counted(bench, events, style):
+    """The publisher makes the payload of a success; a failure has its own event."""
+    guide = Guide("publish-events.md")
+    await bench.worker(registry_of(module_of(guide.code(f"as a {style}"))))
+
+    await bench.run(guide.template(), context={"card": "good"})
+    await bench.run(guide.template(), context={"card": "blocked"})
+
+    counted = await eventually(lambda: events.COUNTED if len(events.COUNTED) == 2 else None)
+    assert counted == [("payment.charged", {"amount_cents": 1250}), ("payment.refused", {})]
