@@ -32,7 +32,8 @@ from tasker_core.errors import InvalidSettings
 
 MIB = 1024 * 1024
 
-# Variables that others read: the client and its profiles, the logs, this module itself.
+# Variables that others read: the client and its profiles, the logs, this module itself; and
+# those of upstream's processes, which an application that is carried over may still set.
 FOREIGN_VARIABLES = frozenset(
     {
         "TASKER_API_KEY",
@@ -42,6 +43,14 @@ FOREIGN_VARIABLES = frozenset(
         "TASKER_CLIENT_TRANSPORT",
         "TASKER_CONFIG",
         "TASKER_CONFIG_PATH",
+        "TASKER_CONFIG_ROOT",
+        "TASKER_INSTANCE_ID",
+        "TASKER_INSTANCE_PORT",
+        "TASKER_MESSAGING_BACKEND",
+        "TASKER_NAMESPACE",
+        "TASKER_TEST_DATABASE_URL",
+        "TASKER_WEB_BIND_ADDRESS",
+        "TASKER_WORKER_ID",
         "TASKER_LOG",
         "TASKER_ORCHESTRATION_AUTH_TOKEN",
         "TASKER_ORCHESTRATION_TIMEOUT_MS",
