@@ -90,7 +90,7 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, timedelta):
         return value.total_seconds()
-    raise TypeError(f"a {type(value).__name__} has no JSON form")
+    raise TypeError(f"it is of type {type(value).__name__}, which has no JSON form")
 
 
 def _find_culprit(value: Any) -> None:

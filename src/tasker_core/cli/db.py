@@ -60,6 +60,22 @@ def status(ctx: typer.Context, database_url: DatabaseUrl = None) -> None:
         raise typer.Exit(ExitCode.INVALID)
 
 
+@db_app.command()
+def url(ctx: typer.Context, database_url: DatabaseUrl = None) -> None:
+    """Print the database's address, password included: psql "$(tasker-ctl db url)"."""
+    from tasker_core.db import embedded
+
+    out: Output = ctx.obj
+    settings = read_settings(out, database_url=database_url)
+    if settings.database_url is not None:
+        out.data(settings.database_url, lambda: settings.database_url or "")
+        return
+    status = embedded.status(settings.home)
+    out.data(status.url, lambda: status.url)
+    if not status.running:
+        out.note("it is not running: it does while tasker-ctl dev, a server or a worker runs")
+
+
 def read_settings(out: Output, **given: Any) -> Settings:
     """Read the settings; what is given and not None goes before file and environment.
 
@@ -94,8 +110,10 @@ async def _upgrade(settings: Settings) -> Upgrade:
 
 async def _status(settings: Settings) -> SchemaStatus:
     from tasker_core.db import migrate, resolve_database
+    from tasker_core.db.programs import find_program
 
     if settings.database_url is None and not settings.home.exists():
+        find_program("postgres")  # raises if there is neither a URL nor the embedded server
         # Looking must not make a database.
         wanted = migrate.read_migrations(migrate.MIGRATIONS)
         pending = tuple(migration.name for migration in wanted)

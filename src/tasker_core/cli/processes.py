@@ -146,7 +146,7 @@ class Stop:
 
     def __init__(self, out: Output) -> None:
         self.asked = asyncio.Event()
-        self.interrupted = False  # by Ctrl-C; SIGTERM is the ordinary end
+        self.interrupted = False  # by Ctrl-C; SIGTERM and SIGHUP are the ordinary end
         self._out = out
         self._main: asyncio.Task[None] | None = None
 
@@ -154,7 +154,7 @@ class Stop:
         """Take the signals of this process; call it in the task that is to be cut off."""
         self._main = asyncio.current_task()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # HUP: the window is closed
             loop.add_signal_handler(number, self._on_signal, number)
 
     async def or_end_of(self, work: Awaitable[None]) -> None:

@@ -53,7 +53,11 @@ def step(ctx: typer.Context, task_uuid: TaskUuid, step: Step) -> None:
     out: Output = ctx.obj
     with connect(out) as client:
         found = find_step(client, task_uuid, step)
-    out.data(vars(found), lambda: step_view(found))
+    verbose = out.options.verbose > 0
+    out.data(vars(found), lambda: step_view(found, with_traceback=verbose))
+    error = (found.results or {}).get("error") or {}
+    if error.get("backtrace") and not verbose:
+        out.note("its traceback: the same with -v")
 
 
 @steps_app.command("reset-step")

@@ -93,7 +93,7 @@ def steps_view(steps: Iterable[StepResponse]) -> Table:
     )
 
 
-def step_view(step: StepResponse) -> Table:
+def step_view(step: StepResponse, *, with_traceback: bool = False) -> Table:
     """Show one step with how its last attempt ended."""
     results = step.results or {}
     return fields(
@@ -111,6 +111,7 @@ def step_view(step: StepResponse) -> Table:
             "completed": step.completed_at,
             "result": results.get("result") if results.get("success") else None,
             "error": error_of(step),
+            "traceback": _traceback_of(step) if with_traceback else None,
         }.items()
     )
 
@@ -136,6 +137,12 @@ def attempts_of(step: Mapping[str, Any]) -> str:
 def error_of(step: StepResponse) -> str | None:
     """Say why the last attempt failed; None if it did not."""
     return error_in(step.results)
+
+
+def _traceback_of(step: StepResponse) -> str | None:
+    error = (step.results or {}).get("error")
+    lines = error.get("backtrace") if isinstance(error, Mapping) else None
+    return "\n".join(map(str, lines)) if lines else None
 
 
 def error_in(results: Mapping[str, Any] | None) -> str | None:

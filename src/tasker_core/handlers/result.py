@@ -298,14 +298,19 @@ def _classify(exc: BaseException) -> tuple[ErrorType, bool]:
     return ErrorType.HANDLER_ERROR, isinstance(exc, Exception | CancelledError)
 
 
+_SLIPS = (AttributeError, LookupError, NameError, TypeError)
+
+
 def _message(exc: BaseException) -> str:
     name = type(exc).__name__
     try:
         text = _violations(exc) if isinstance(exc, ValidationError) else str(exc)
     except Exception as error:
         text = f"{name} (its message cannot be read: {type(error).__name__})"
-    if isinstance(exc, KeyError):
-        text = f"{name}: {text}"  # the text alone is only the key
+    if isinstance(exc, SystemExit):
+        text = f"the handler left with sys.exit({text})"
+    elif isinstance(exc, _SLIPS):  # the text alone says little: of a KeyError it is the key
+        text = f"{name}: {text}"
     return _shorten(storable_text(text or name), MAX_MESSAGE)
 
 

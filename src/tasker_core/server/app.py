@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 
 from tasker_core.db import Database, migrate, resolve_database
 from tasker_core.engine.registration import register_directories
@@ -67,6 +68,7 @@ def create_app(
     for room in (tasks, steps, registered, health):
         app.state.api_routes += room.router.routes
         app.include_router(room.router)
+    app.add_api_route("/", _to_docs, include_in_schema=False)
     problems.install(app)
     describe(app)
     # Layers, from the inside out. Authentication is to come here: inside the edge, so
@@ -97,3 +99,8 @@ async def _running(
         stack.push_async_callback(asyncio.wait, [sweeper])
         stack.callback(stop.set)
         yield
+
+
+async def _to_docs() -> RedirectResponse:
+    """Show whoever comes with a browser what there is."""
+    return RedirectResponse("/api-docs/ui")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
+
+import structlog
 
 from tasker_core.engine.claim import Claim
 from tasker_core.engine.finish import Finished
@@ -21,6 +24,8 @@ from tasker_core.worker.plan import StepPlan
 AttemptKey = tuple[UUID, int, int]
 DEFAULT_VERSION = "1.0.0"  # of a handler whose author does not say: not worth storing
 KEPT_CURSORS = 100
+
+_log = structlog.get_logger("tasker.worker")
 
 
 @dataclass(slots=True, eq=False)
@@ -167,6 +172,26 @@ class Attempt:
         except NotStorable as error:
             pointer = error.pointer.removeprefix("/custom")
             raise NotStorable("/metadata" + pointer, error.reason) from None
+
+
+def log_failure(attempt: Attempt, result: StepHandlerResult) -> None:
+    """Tell whoever reads the logs that a handler failed, and where in its code."""
+    claim, template = attempt.claim, attempt.plan.template
+    traceback = result.metadata.get("traceback")
+    places = re.findall(r'File "(.+)", line (\d+), in (.+)', str(traceback or ""))
+    _log.warning(
+        "step_failed",
+        step=claim.name,
+        template=template.label if template else str(claim.template_uuid),
+        attempt=f"{claim.attempt - claim.forgiven}/{claim.max_attempts}",
+        error_type=result.error_type,
+        error_code=result.error_code,
+        error=result.error_message,
+        where="{}:{} in {}".format(*places[-1]) if places else None,
+        task_uuid=str(claim.task_uuid),
+    )
+    if traceback:
+        _log.debug("step_traceback", traceback=traceback)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from tasker_core.handlers.result import (
     result_from_exception,
     result_from_return,
 )
-from tasker_core.worker.attempt import Attempt, AttemptKey
+from tasker_core.worker.attempt import Attempt, AttemptKey, log_failure
 from tasker_core.worker.lookup import Lookup
 from tasker_core.worker.threads import HandlerThreads
 
@@ -203,6 +203,8 @@ class Runner:
         if attempt.is_over:
             return
         attempt.is_over = True
+        if not result.success:
+            log_failure(attempt, result)
         if not self._finished:
             self._first_untold = time.monotonic()
         self._finished.append(attempt.finished(result, seconds, self._max_result_bytes))

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Self
 import structlog
 
 from tasker_core.db.connect import Database, resolve_database
-from tasker_core.db.migrate import upgrade
+from tasker_core.db.migrate import check, upgrade
 from tasker_core.engine.registration import register_directories
 from tasker_core.errors import WorkerBootstrapError, WorkerNotInitializedError
 from tasker_core.handlers.registry import HandlerRegistry
@@ -71,7 +71,7 @@ class Worker:
     @classmethod
     def start(
         cls,
-        handler_packages: Sequence[str] | None = None,
+        handler_packages: Sequence[str] | str | None = None,
         config: Mapping[str, Any] | None = None,
         *,
         templates: Sequence[str | Path] | None = None,
@@ -205,7 +205,7 @@ class Worker:
     def _begin(
         self,
         settings: Settings,
-        packages: Sequence[str],
+        packages: Sequence[str] | str,
         templates: Sequence[str | Path] | None,
         strict: bool,
     ) -> None:
@@ -259,20 +259,22 @@ class Worker:
 # --- shared with the command line -------------------------------------------------------
 
 
-def load_handlers(packages: Sequence[str], *, strict: bool = False) -> HandlerRegistry:
+def load_handlers(packages: Sequence[str] | str, *, strict: bool = False) -> HandlerRegistry:
     """Import these packages, and what PYTHON_HANDLER_PATH names, into the process's registry.
 
     Raises:
         HandlerLoadError: If strict, the first module that cannot be imported.
     """
     registry = HandlerRegistry.instance()
-    for package in packages:
+    before = registry.load_errors
+    for package in [packages] if isinstance(packages, str) else packages:
         registry.discover_handlers(package)
     directory = os.environ.get("PYTHON_HANDLER_PATH")
     if directory:
         registry.discover_directory(directory)
-    if strict and registry.load_errors:
-        raise registry.load_errors[0]
+    new = [error for error in registry.load_errors if error not in before]
+    if strict and new:
+        raise new[0]
     return registry
 
 
@@ -293,6 +295,7 @@ async def prepare_database(
         with unreachable_if_broken():
             if database.embedded is not None:
                 await upgrade(conn)
+            await check(conn)
             if templates is None:
                 found = find_template_directory(settings.template_path)
                 templates = [] if found is None else [found]

@@ -1,0 +1,129 @@
+"""A worker that a test drives: it works until nothing can run, and then stands still.
+
+It is the worker, turn for turn: its claims, its threads and its loop, its finishing. Only
+what happens by itself is left out: no timer wakes it, no notification, no renewal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+from uuid import UUID
+
+from tasker_core.db.connect import Connection, Database
+from tasker_core.handlers.events.publish import publish_step_events
+from tasker_core.handlers.events.types import InProcessDomainEvent
+from tasker_core.handlers.registry import HandlerRegistry
+from tasker_core.settings import Settings
+from tasker_core.worker.announce import Announcer
+from tasker_core.worker.attempt import Ended
+from tasker_core.worker.loop import AsyncWorker
+from tasker_core.worker.run import Runner
+
+HUNG_SECONDS = 0.05  # an attempt that is over and does not say so by then hangs in its thread
+
+
+class StepwiseWorker(AsyncWorker):
+    """Made and used on one event loop; `close` it there."""
+
+    def __init__(self, database: Database, settings: Settings, registry: HandlerRegistry) -> None:
+        super().__init__(database, settings, registry)
+        self._registry = registry
+        self.runner = Runner(
+            self._lookup, self.concurrency, settings.max_result_bytes, self._woken.set
+        )
+        self.recorder = RecordingAnnouncer()
+        self._announcer = self.recorder
+        self._announcer.start()
+
+    def forget_plans(self) -> None:
+        """Ask for handlers anew."""
+        self._plans.use(self._registry)
+
+    async def settle(
+        self, conn: Connection, stop: Callable[[], Awaitable[bool]] | None = None
+    ) -> bool:
+        """Work until nothing can run at this moment.
+
+        Args:
+            conn: Nobody else uses it meanwhile.
+            stop: Asked after results are recorded and before new steps are claimed; True:
+                claim no more.
+
+        Returns:
+            Whether `stop` said so.
+        """
+        self._is_draining = False
+        await self.look_for_lanes(conn)
+        while True:
+            self._woken.clear()
+            if stop is not None and not self._is_draining:
+                self._is_draining = True  # this turn only records
+                await self._turn(conn)
+                self._is_draining = await stop()
+            await self._turn(conn)
+            if not self.runner.running and not self.unconfirmed:
+                break
+            if not await self._something_ends():
+                break
+        await asyncio.to_thread(self.recorder.wait)
+        return self._is_draining
+
+    async def _something_ends(self) -> bool:
+        """Wait until an attempt ends; False if only hung ones are left, which have timed out."""
+        if self.unconfirmed or any(not one.is_over for one in self.runner.running.values()):
+            await self._woken.wait()
+            return True
+        try:
+            await asyncio.wait_for(self._woken.wait(), HUNG_SECONDS)
+        except TimeoutError:
+            return False
+        return True
+
+    def lose(self, task_uuid: UUID, step_name: str) -> None:
+        """Let go of a running attempt as a worker that dies does: its lease stays."""
+        for attempt in list(self.runner.running.values()):
+            if (attempt.task_uuid, attempt.claim.name) == (task_uuid, step_name):
+                self.runner.drop(attempt)
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        for attempt in list(self.runner.running.values()):
+            self.runner.drop(attempt)
+        self.runner.close()
+        # On this thread: at the interpreter's exit there is no other to be had.
+        self._lookup.close()
+        self.recorder.close()
+
+
+class RecordingAnnouncer(Announcer):
+    """Publishes events as every worker does, and remembers them by task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.published: dict[UUID, list[InProcessDomainEvent]] = {}
+        self._under_way: list[Future[Any]] = []
+
+    def announce(self, ended: Ended) -> None:
+        """Publish what the step declares; returns at once."""
+        if ended.plan.events and ended.context is not None and ended.checkpoint is None:
+            self._under_way.append(self._in_thread(ended))
+
+    def wait(self) -> None:
+        """Wait until all of it is published."""
+        under_way, self._under_way = self._under_way, []
+        wait(under_way)
+
+    def _in_thread(self, ended: Ended) -> Future[Any]:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="tasker-events")
+        return self._thread.submit(self._publish, ended)
+
+    def _publish(self, ended: Ended) -> None:
+        assert ended.context is not None
+        events = publish_step_events(
+            ended.plan.events, ended.context, ended.outcome, ended.will_retry
+        )
+        self.published.setdefault(ended.task_uuid, []).extend(events)
