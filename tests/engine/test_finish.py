@@ -461,3 +461,38 @@ async def test_nobody_is_told_when_nothing_became_ready(conn, worker, heard):
     await worker.fail(claims["c"], retryable=False)
 
     assert await heard() == []
+
+
+async def test_a_released_step_goes_from_hand_to_hand(conn, worker):
+    """The worker that finished the last parent goes on with the child, before older tasks."""
+    old = await begin_one(conn, template(CHAIN))
+    young = await begin_one(conn, template(CHAIN))
+    first = next(one for one in await worker.claim() if one.task_uuid == young)
+    assert old < young
+
+    work = await worker.succeed(first, claim=1)
+
+    assert [(one.task_uuid, one.name) for one in work.claims] == [(young, "b")]
+
+
+async def test_what_is_more_urgent_goes_before_the_next_step(conn, worker):
+    """A finish hands nothing over while a step of higher priority waits."""
+    task = await begin_one(conn, template(CHAIN))
+    first = await worker.claim_one()
+    urgent = await begin_one(conn, template(CHAIN), priority=10)
+
+    work = await worker.succeed(first, claim=1)
+
+    assert [one.task_uuid for one in work.claims] == [urgent]
+    assert (await states(conn, task))["b"] is StepState.ENQUEUED
+
+
+async def test_a_worker_without_room_is_handed_nothing(conn, worker):
+    """The released step is enqueued for others."""
+    task = await begin_one(conn, template(CHAIN))
+    first = await worker.claim_one()
+
+    work = await worker.succeed(first, claim=0)
+
+    assert work.claims == []
+    assert (await states(conn, task))["b"] is StepState.ENQUEUED

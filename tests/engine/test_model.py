@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -162,14 +162,32 @@ class Model:
             if step.due <= now:
                 step.state = "enqueued"
 
-    def best(self, lanes: list[str], limit: int) -> list[tuple[str, int, UUID]]:
+    def handed(
+        self, lanes: Collection[str], limit: int, before: set[tuple[UUID, int]]
+    ) -> list[tuple[str, int, UUID, int]]:
+        """Say what a finish hands over: what it released, unless something more urgent waits."""
+        enqueued = [
+            (step.lane, -task.priority, task.uuid, step.no)
+            for task, step in self.steps("enqueued")
+            if step.lane in lanes
+        ]
+        waiting = [one[1] for one in enqueued if one[2:] in before]
+        released = [one for one in enqueued if one[2:] not in before]
+        urgent = min(waiting, default=100)
+        return sorted((one for one in released if one[1] <= urgent), key=lambda one: one[1:])[
+            :limit
+        ]
+
+    def best(
+        self, lanes: list[str], limit: int, without: Collection[tuple[UUID, int]] = ()
+    ) -> list[tuple[str, int, UUID]]:
         """Say what a claim must bring: (lane, priority, task) of each step, best first.
 
         Of lanes whose first steps are equally good, the order is that of `lanes`.
         """
         queues: dict[str, list[tuple[int, UUID]]] = {}
         for task, step in self.steps("enqueued"):
-            if step.lane in lanes:
+            if step.lane in lanes and (task.uuid, step.no) not in without:
                 queues.setdefault(step.lane, []).append((-task.priority, task.uuid))
         for queue in queues.values():
             queue.sort()
@@ -375,13 +393,19 @@ class Moves(RuleBasedStateMachine):
         work = await self.workers[who].look(limit)
         await self._note_work(who, limit, work)
 
-    async def _note_work(self, who: int, limit: int, work: Work) -> None:
+    async def _note_work(
+        self, who: int, limit: int, work: Work, handed: Sequence[tuple[str, int, UUID, int]] = ()
+    ) -> None:
         now = await self._clock.now()
         self.model.enqueue_due(now)
         found = []
-        brought = [self.model.tasks[c.task_uuid].steps[c.step_no].lane for c in work.claims]
+        brought = [
+            self.model.tasks[c.task_uuid].steps[c.step_no].lane for c in work.claims[len(handed) :]
+        ]
         lanes = sorted(self.lanes[who], key=lambda lane: [*brought, lane].index(lane))
-        expected = self.model.best(lanes, limit)
+        by_hand = {(uuid, no) for _, _, uuid, no in handed}
+        expected = [one[:3] for one in handed]
+        expected += self.model.best(lanes, limit - len(handed), by_hand)
         for claim in work.claims:
             task = self.model.tasks[claim.task_uuid]
             step = task.steps[claim.step_no]
@@ -403,6 +427,7 @@ class Moves(RuleBasedStateMachine):
 
     async def _finish(self, who: int, ends: list[tuple[Claim, str]], limit: int) -> None:
         worker = self.workers[who]
+        before = {(task.uuid, step.no) for task, step in self.model.steps("enqueued")}
         calls = {
             "success": lambda claim: done(claim, [claim.name, claim.attempt]),
             "retryable": failed,
@@ -432,7 +457,8 @@ class Moves(RuleBasedStateMachine):
                 await self._note_due(task, step, REST if outcome == "rest" else None)
         for task in touched:
             task.move_on(await self._clock.now())
-        await self._note_work(who, limit, work)
+        handed = self.model.handed(self.lanes[who], limit, before)
+        await self._note_work(who, limit, work, handed)
 
     async def _note_due(self, task: Task, step: Step, rest: timedelta | None) -> None:
         """Read when the next attempt is due, and hold it against the policy."""

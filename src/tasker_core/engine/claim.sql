@@ -28,8 +28,16 @@ select
         when cardinality(step.parents) between 1 and 16 then (
             select json_object_agg(parent.name, parent.result)
             from unnest(step.parents) as up (step_no)
-            join tasker.steps as parent
-                on parent.task_uuid = step.task_uuid and parent.step_no = up.step_no
+            -- "lateral … limit 1": one probe a parent, whatever the statistics say
+            cross join
+                lateral (
+                    select
+                        p.name,
+                        p.result
+                    from tasker.steps as p
+                    where p.task_uuid = step.task_uuid and p.step_no = up.step_no
+                    limit 1
+                ) as parent
             where
                 pg_column_size(parent.result) <= 32768
                 and octet_length(parent.result::text) <= 32768
@@ -49,7 +57,6 @@ join tasker.tasks as task using (task_uuid);
 -- out    one row of kind 'step' a claimed step, best first, and one row of kind 'next'
 --        with the time until the next delayed step is due, if there is one
 -- locks  tasker.ready, skipping rows that others hold; never waits
--- index  ready_order: within a lane by priority, then by the age of the task
 
 create function tasker.claim_steps(
     by_worker uuid, lanes int[], max_steps int, lease interval
@@ -62,14 +69,29 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
+    taken record;
+begin
+    select * into taken from tasker.take_ready(by_worker, lanes, max_steps, lease);
+    return query select * from tasker.describe_work(taken.tasks, taken.steps);
+end;
+$$;
+
+-- Move the best ready steps of these lanes to the worker's leases.
+--
+-- index  ready_order: within a lane by priority, then by the age of the task
+create function tasker.take_ready(
+    by_worker uuid, lanes int[], max_steps int, lease interval, out tasks uuid[], out steps int[]
+)
+language plpgsql
+as $$
+declare
     moment constant timestamptz := tasker.now();
     best_lane int;
-    taken_tasks uuid[] := '{}';
-    taken_steps int[] := '{}';
     more_tasks uuid[];
     more_steps int[];
-    message tasker.work;
 begin
+    tasks := '{}';
+    steps := '{}';
     perform tasker.enqueue_due(moment);
 
     for best_lane in
@@ -91,7 +113,7 @@ begin
                 select r.ctid from tasker.ready as r
                 where r.lane = best_lane
                 order by r.priority desc, r.task_uuid
-                limit max_steps - cardinality(taken_tasks)
+                limit max_steps - cardinality(tasks)
                 for update skip locked
             ))
             returning gone.*
@@ -115,21 +137,33 @@ begin
         into more_tasks, more_steps
         from leased;
 
-        taken_tasks := taken_tasks || coalesce(more_tasks, '{}');
-        taken_steps := taken_steps || coalesce(more_steps, '{}');
-        exit when cardinality(taken_tasks) >= max_steps;
+        tasks := tasks || coalesce(more_tasks, '{}');
+        steps := steps || coalesce(more_steps, '{}');
+        exit when cardinality(tasks) >= max_steps;
     end loop;
+end;
+$$;
 
-    if taken_tasks <> '{}' then
+-- Tell a worker what it needs for these steps, and when the next delayed one is due.
+create function tasker.describe_work(tasks uuid[], steps int[]) returns setof tasker.work
+language plpgsql
+as $$
+declare
+    message tasker.work;
+begin
+    if tasks <> '{}' then
         return query
         select work.*
-        from unnest(taken_tasks, taken_steps)
-            with ordinality as taken (task_uuid, step_no, position)
-        join tasker.work as work using (task_uuid, step_no)
+        from unnest(tasks, steps) with ordinality as taken (task_uuid, step_no, position)
+        cross join lateral (
+            select * from tasker.work as w
+            where w.task_uuid = taken.task_uuid and w.step_no = taken.step_no
+            limit 1
+        ) as work
         order by taken.position;
     end if;
 
-    select min(due_at) - moment into message.due_in from tasker.delayed;
+    select min(due_at) - tasker.now() into message.due_in from tasker.delayed;
     if message.due_in is not null then
         message.kind := 'next';
         return next message;

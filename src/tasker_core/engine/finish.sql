@@ -27,16 +27,19 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-    released_lanes int[];
     settled_count int;
-    claimed_count int;
+    released_lanes int[];
+    handed_tasks uuid[];
+    handed_steps int[];
+    taken record;
 begin
     if cardinality(task_uuids) > 0 then
-        select s.released_lanes, s.settled_count into released_lanes, settled_count
+        select s.released_lanes, s.settled_count, s.handed_tasks, s.handed_steps
+        into released_lanes, settled_count, handed_tasks, handed_steps
         from tasker.settle_attempts(
             array_fill(by_worker, array[cardinality(task_uuids)]),
             task_uuids, step_nos, attempts, results, errors, retryables, rests, metadatas,
-            execution_ms, expansions, checkpoints
+            execution_ms, expansions, checkpoints, by_worker, lanes, max_steps, lease
         ) as s;
         if settled_count < cardinality(task_uuids) then
             return query
@@ -44,10 +47,14 @@ begin
         end if;
     end if;
 
-    return query select * from tasker.claim_steps(by_worker, lanes, max_steps, lease);
-    get diagnostics claimed_count = row_count;
+    select * into taken from tasker.take_ready(
+        by_worker, lanes, max_steps - coalesce(cardinality(handed_tasks), 0), lease
+    );
+    return query select * from tasker.describe_work(
+        handed_tasks || taken.tasks, handed_steps || taken.steps
+    );
 
-    if claimed_count >= max_steps or not released_lanes <@ lanes then
+    if released_lanes <> '{}' then
         perform pg_notify('tasker_ready', lane.namespace)
         from tasker.lanes as lane
         where lane.lane = any (released_lanes) and exists (
@@ -60,13 +67,15 @@ $$;
 
 -- End attempts, each with its result: the one place where a step's outcome is decided.
 --
--- out    the lanes of the steps that became ready, and how many results counted
+-- out    the lanes of the steps that became ready, how many results counted, and the steps
+--        that were released into the hands of for_worker
 -- fence  only the lease of this worker and this attempt counts; the rest changes nothing
 create function tasker.settle_attempts(
     worker_uuids uuid[], task_uuids uuid[], step_nos int[], attempts int[],
     results json[], errors json[], retryables boolean[], rests interval[], metadatas json[],
     execution_ms real[], expansions json[], checkpoints json[],
-    out released_lanes int[], out settled_count int
+    for_worker uuid, lanes int[], room int, lease interval,
+    out released_lanes int[], out settled_count int, out handed_tasks uuid[], out handed_steps int[]
 )
 language plpgsql
 as $$
@@ -78,6 +87,8 @@ declare
     halted_tasks uuid[];
     released_tasks uuid[];
     yielded_lanes int[];
+    done_expansions json[];
+    places tid[];
 begin
     released_lanes := '{}';
     select array_agg(held.task_uuid) filter (where held.failed_count > 0) into halted_tasks
@@ -88,23 +99,29 @@ begin
     with given as (
         select * from unnest(
             worker_uuids, task_uuids, step_nos, attempts, results, errors, retryables, rests,
-            metadatas, execution_ms, checkpoints
+            metadatas, execution_ms, checkpoints, expansions
         ) as g (
             worker_uuid, task_uuid, step_no, attempt, result, error, retryable, rest, metadata,
-            handler_ms, new_checkpoint
+            handler_ms, new_checkpoint, expansion
         )
     ),
 
     ended as (
-        delete from tasker.leases as lease
-        using given
-        where lease.task_uuid = given.task_uuid
-            and lease.step_no = given.step_no
-            and lease.attempt = given.attempt
-            and lease.worker_uuid = given.worker_uuid
-        returning
+        -- one probe a result, whatever the statistics say of a table that is empty at times;
+        -- deleted below, by another snapshot: a renewal may have moved the row meanwhile
+        select
             lease.*, given.result, given.error, given.retryable, given.rest, given.metadata,
-            given.handler_ms, given.new_checkpoint
+            given.handler_ms, given.new_checkpoint, given.expansion
+        from given
+        cross join lateral (
+            select own.ctid as place, own.* from tasker.leases as own
+            where own.task_uuid = given.task_uuid
+                and own.step_no = given.step_no
+                and own.attempt = given.attempt
+                and own.worker_uuid = given.worker_uuid
+            limit 1
+            for update
+        ) as lease
     ),
 
     settled as (
@@ -179,29 +196,37 @@ begin
         array_agg(step_no) filter (where outcome = 'complete'),
         array_agg(task_uuid) filter (where outcome = 'error'),
         array_agg(distinct lane) filter (where outcome = 'enqueued'),
+        array_agg(expansion) filter (where outcome = 'complete'),
+        array_agg(place),
         count(*)
-    into done_tasks, done_steps, failed_tasks, yielded_lanes, settled_count
+    into
+        done_tasks, done_steps, failed_tasks, yielded_lanes, done_expansions, places,
+        settled_count
     from settled;
+    delete from tasker.leases as gone where gone.ctid = any (places);
 
     if failed_tasks is not null then
         perform tasker.count_failures(failed_tasks);
     end if;
     if expansions is not null then
         perform tasker.expand_task(
-            given.task_uuid,
+            planned.task_uuid,
             array(
-                select done.step_no from unnest(done_tasks, done_steps) as done (task_uuid, step_no)
-                where done.task_uuid = given.task_uuid
+                select done.step_no
+                from unnest(done_tasks, done_steps) as done (task_uuid, step_no)
+                where done.task_uuid = planned.task_uuid
             ),
-            given.expansion
+            planned.expansion
         )
-        from unnest(task_uuids, step_nos, expansions) as given (task_uuid, step_no, expansion)
-        join unnest(done_tasks, done_steps) as done (task_uuid, step_no) using (task_uuid, step_no)
-        where given.expansion is not null;
+        from unnest(done_tasks, done_expansions) as planned (task_uuid, expansion)
+        where planned.expansion is not null;
     end if;
     if done_tasks is not null then
-        select r.released_lanes, r.released_tasks into released_lanes, released_tasks
-        from tasker.release_children(moment, done_tasks, done_steps) as r;
+        select r.released_lanes, r.released_tasks, r.handed_tasks, r.handed_steps
+        into released_lanes, released_tasks, handed_tasks, handed_steps
+        from tasker.release_children(
+            moment, done_tasks, done_steps, for_worker, lanes, room, lease
+        ) as r;
     end if;
     released_lanes := released_lanes || yielded_lanes;
     if failed_tasks is not null or halted_tasks is not null then
@@ -228,17 +253,33 @@ begin
 end;
 $$;
 
--- Enqueue the children of which these steps were the last parents.
+-- Release the children of which these steps were the last parents: into the hands of the
+-- worker that calls, if it can serve them, has room, and nothing more urgent is waiting;
+-- otherwise into the queue. What goes from hand to hand is spared the way through the queue.
 --
 -- locks  nothing of its own: the caller holds the tasks
--- out    the lanes and the tasks of the steps that became ready
+-- out    the lanes of the steps that were enqueued; the tasks of all that were released;
+--        and the steps that were handed over
 create function tasker.release_children(
     moment timestamptz, task_uuids uuid[], step_nos int[],
-    out released_lanes int[], out released_tasks uuid[]
+    for_worker uuid, lanes int[], room int, lease interval,
+    out released_lanes int[], out released_tasks uuid[],
+    out handed_tasks uuid[], out handed_steps int[]
 )
 language plpgsql
 as $$
+declare
+    most_urgent smallint; -- of what is waiting
 begin
+    if room > 0 then
+        select max(head.priority) into most_urgent
+        from unnest(lanes) as lane (lane)
+        cross join lateral (
+            select r.priority from tasker.ready as r
+            where r.lane = lane.lane order by r.priority desc limit 1
+        ) as head;
+    end if;
+
     with freed as (
         select parent.task_uuid, child.step_no, count(*) as parents_done
         from unnest(task_uuids, step_nos) as done (task_uuid, step_no)
@@ -256,18 +297,49 @@ begin
     ),
 
     released as (
-        insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
-        select c.task_uuid, c.step_no, c.lane, task.priority, c.attempt, moment
+        select
+            c.task_uuid, c.step_no, c.lane, c.attempt, task.priority,
+            c.lane = any (lanes) and task.priority >= coalesce(most_urgent, task.priority)
+                as may_go
         from counted as c
         join tasker.tasks as task using (task_uuid)
         where c.parents_left = 0 and c.state = 'pending'
             and not (task.halts_on_failure and task.failed_count > 0)
-        returning lane, task_uuid
+    ),
+
+    placed as (
+        select
+            released.*,
+            may_go and room >= row_number() over (
+                partition by may_go order by priority desc, task_uuid, step_no
+            ) as goes
+        from released
+    ),
+
+    handed as (
+        insert into tasker.leases (
+            task_uuid, step_no, lane, priority, attempt, worker_uuid,
+            enqueued_at, claimed_at, ends_at
+        )
+        select
+            p.task_uuid, p.step_no, p.lane, p.priority, p.attempt + 1, for_worker,
+            moment, moment, moment + lease
+        from placed as p where p.goes
+    ),
+
+    enqueued as (
+        insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
+        select p.task_uuid, p.step_no, p.lane, p.priority, p.attempt, moment
+        from placed as p where not p.goes
     )
 
-    select coalesce(array_agg(distinct lane), '{}'), array_agg(task_uuid)
-    into released_lanes, released_tasks
-    from released;
+    select
+        coalesce(array_agg(distinct lane) filter (where not goes), '{}'),
+        array_agg(task_uuid),
+        array_agg(task_uuid order by priority desc, task_uuid, step_no) filter (where goes),
+        array_agg(step_no order by priority desc, task_uuid, step_no) filter (where goes)
+    into released_lanes, released_tasks, handed_tasks, handed_steps
+    from placed;
 end;
 $$;
 

@@ -176,7 +176,9 @@ begin
     if expansion is not null then
         perform tasker.expand_task(its_task, array[its_step_no], expansion);
     end if;
-    perform tasker.release_children(moment, array[its_task], array[its_step_no]);
+    perform tasker.release_children(
+        moment, array[its_task], array[its_step_no], null, '{}', 0, null
+    );
     perform tasker.resume_task(moment, its_task);
     state := next_state;
 end;

@@ -1,8 +1,8 @@
 -- Take back what was dropped: the only periodic job. Everyone may run it; one at a time does.
 --
 -- out    how many attempts were taken back
--- locks  an advisory lock, the tasks of expired leases, then leases; only then the tasks
---        of delayed steps, which it does not wait for: so nobody waits in a ring
+-- locks  an advisory lock, the tasks of expired leases and of delayed steps, skipping those
+--        that others hold, then leases: it waits for nobody
 -- tells  channel tasker_ready
 
 create function tasker.sweep(max_attempts int default 500) returns int
@@ -29,7 +29,13 @@ begin
         order by lease.task_uuid
         limit max_attempts
     );
-    perform tasker.lock_tasks(lost_tasks);
+    -- whoever holds one of these tasks for long must not hold up the others
+    lost_tasks := array(
+        select task.task_uuid from tasker.tasks as task
+        where task.task_uuid = any (lost_tasks)
+        order by task.task_uuid
+        for no key update skip locked
+    );
 
     -- a renewal may have come first: look again, now that nobody can settle these leases
     select
@@ -58,7 +64,8 @@ begin
             array_fill(null::json, array[lost.total]),
             array_fill(null::real, array[lost.total]),
             null,
-            null
+            null,
+            null, '{}', 0, null
         );
         perform tasker.tell_ready(lost_tasks);
     end if;

@@ -2,7 +2,8 @@
 
 Pure: from the template, the steps that exist, and what the handler chose, to the
 steps and edges that are to be added. The engine adds them in the transaction that
-records the handler's result, or not at all.
+records the handler's result, or not at all. Which steps are due is said in fate.py;
+here they get their numbers, and it is settled who waits for whom.
 
 Source:
     docs/concepts/expand.md.
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasker_core.errors import InvalidExpansion
+from tasker_core.templates.fate import GATES, Course, steps_due
+from tasker_core.templates.graph import topological_order
 from tasker_core.templates.model import StepDefinition, TaskTemplate
 
 MAX_STEPS_PER_DECISION = 100
@@ -28,6 +31,8 @@ class ExistingStep:
     name: str
     template_step: str
     parents: tuple[int, ...] = ()
+    is_open: bool = False  # it has not ended
+    chosen: tuple[str, ...] = ()  # by a decision that has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Expansion:
     """What is to be added to a task that had `known_steps` steps when this was planned."""
 
     known_steps: int
+    open_gates: tuple[int, ...] = ()  # those that were open then, but for the one that ends
     steps: list[NewStep] = field(default_factory=list)
     rewirings: list[Rewiring] = field(default_factory=list)
 
@@ -72,7 +78,8 @@ def expand_decision(
 
     Created are the chosen steps; what comes after them, up to the next decision; a
     convergence that waits for any of them, for exactly those of its dependencies that
-    exist; and what comes after that.
+    exist; and what comes after that. A step that waits for something that may yet come
+    is created when it is known whether it does.
 
     Args:
         decision: The decision step, by its name in the template.
@@ -82,23 +89,13 @@ def expand_decision(
         InvalidExpansion: A name is not a step that this decision leads to, or too many
             steps would be created.
     """
-    names = list(dict.fromkeys(chosen))
-    reachable = _reachable(template, decision)
+    names = tuple(dict.fromkeys(chosen))
+    reachable = _reachable(template, decision) if names else []
     for name in names:
         if name not in reachable:
             raise InvalidExpansion(decision, f"chose {name!r}", _advice(reachable))
-    plan = _Plan(template, existing)
-    for name in names:
-        if name not in plan.numbers:
-            plan.add(template.step(name), name)
-    expansion = plan.follow(decision)
-    if len(expansion.steps) > MAX_STEPS_PER_DECISION:
-        raise InvalidExpansion(
-            decision,
-            f"leads to {len(expansion.steps)} new steps",
-            f"at most {MAX_STEPS_PER_DECISION} are created by one decision",
-        )
-    return expansion
+    plan = _Plan(template, existing, decision, names)
+    return plan.follow(limit=MAX_STEPS_PER_DECISION if names else None)
 
 
 def expand_batch(
@@ -125,24 +122,47 @@ def expand_batch(
     ]
     if worker not in workers:
         raise InvalidExpansion(analyzer, f"names the batch worker {worker!r}", _advice(workers))
-    plan = _Plan(template, existing)
+    plan = _Plan(template, existing, analyzer)
     definition = template.step(worker)
     for batch_id, inputs in instances.items():
         plan.add(definition, f"{worker}_{batch_id}", inputs)
-    return plan.follow(analyzer)
+    return plan.follow()
+
+
+def expand_nothing(
+    template: TaskTemplate, existing: Sequence[ExistingStep], gate: str
+) -> Expansion:
+    """Plan what has waited for a decision or a batch that now adds nothing itself."""
+    return _Plan(template, existing, gate).follow()
 
 
 class _Plan:
     """The steps of a task, those that exist and those that are being added."""
 
-    def __init__(self, template: TaskTemplate, existing: Sequence[ExistingStep]) -> None:
+    def __init__(
+        self,
+        template: TaskTemplate,
+        existing: Sequence[ExistingStep],
+        origin: str,
+        chosen: tuple[str, ...] = (),
+    ) -> None:
         self.template = template
+        self.origin = origin
         self.known_steps = len(existing)
         self.names = {step.name for step in existing}
         self.numbers: dict[str, list[int]] = {}  # by the name in the template
         self.parents = {step.step_no: step.parents for step in existing}
+        self.open_gates: dict[str, int] = {}
+        self.chosen: dict[str, tuple[str, ...]] = {}
         for step in existing:
             self.numbers.setdefault(step.template_step, []).append(step.step_no)
+            kind = template.step(step.template_step).type
+            if kind in GATES and step.is_open and step.template_step != origin:
+                self.open_gates[step.template_step] = step.step_no
+            elif kind == "decision":
+                self.chosen[step.template_step] = step.chosen
+        if template.step(origin).type == "decision":
+            self.chosen[origin] = chosen
         self.old = frozenset(self.numbers)
         self.new: set[str] = set()  # names in the template
         self.added: list[tuple[int, str, StepDefinition, dict[str, Any] | None]] = []
@@ -159,137 +179,127 @@ class _Plan:
         self.numbers.setdefault(definition.name, []).append(number)
         self.added.append((number, name, definition, inputs))
 
-    def follow(self, origin: str) -> Expansion:
-        """Add what comes after the new steps, until nothing more does; then link everything."""
-        grown = True
-        while grown:
-            grown = False
-            for step in self.template.steps:
-                if step.name not in self.numbers and self._is_due(step, origin):
-                    self.add(step, step.name)
-                    grown = True
-        return self._link(origin)
+    def follow(self, limit: int | None = None) -> Expansion:
+        """Add every step that is due; then link everything."""
+        course = Course(set(self.numbers), set(self.open_gates), self.chosen)
+        for name in steps_due(self.template, course):
+            self.add(self.template.step(name), name)
+            if limit is not None and len(self.added) > limit:
+                raise InvalidExpansion(
+                    self.origin,
+                    f"leads to more than {limit} new steps",
+                    f"at most {limit} are created by one decision",
+                )
+        return self._link()
 
-    def _is_due(self, step: StepDefinition, origin: str) -> bool:
-        """Say whether a step that does not exist comes into being now."""
-        if step.type == "batch_worker" or not self.new.intersection(step.dependencies):
-            return False
-        if step.type == "deferred_convergence":
-            return True
-        return all(self._lets_through(name, origin) for name in step.dependencies)
-
-    def _lets_through(self, dependency: str, origin: str) -> bool:
-        """Say whether a plain step need not wait for this dependency to come into being.
-
-        A decision that has not been made decides itself what comes after it; a
-        convergence and a batch must be there; a branch that was not taken never will be.
-        """
-        kind = self.template.step(dependency).type
-        if kind == "decision":
-            return dependency == origin or dependency not in self.new
-        return dependency in self.numbers or kind in ("standard", "batchable")
-
-    def _link(self, origin: str) -> Expansion:
-        gains: dict[int, Rewiring] = {}
+    def _link(self) -> Expansion:
         children: dict[int, list[int]] = {}
-        new_parents: dict[int, tuple[int, ...]] = {}
-        for number, _, definition, _ in self.added:
-            parents = self._parents(definition, origin) or set(self.numbers[origin])
-            new_parents[number] = tuple(sorted(parents))
-            for parent in parents:
+        parents = [self._parents(definition) for _, _, definition, _ in self.added]
+        for (number, *_), above in zip(self.added, parents, strict=True):
+            for parent in above:
                 children.setdefault(parent, []).append(number)
-        for rewiring in self._waiting_for_more(origin):
-            gains[rewiring.step_no] = rewiring
+        rewirings = self._rewirings(children)
+        steps = [
+            NewStep(number, name, definition.name, above, tuple(children.get(number, ())), inputs)
+            for (number, name, definition, inputs), above in zip(self.added, parents, strict=True)
+        ]
+        return Expansion(
+            self.known_steps, tuple(sorted(self.open_gates.values())), steps, rewirings
+        )
+
+    def _rewirings(self, children: dict[int, list[int]]) -> list[Rewiring]:
+        """Let steps that exist know of new parents and children."""
+        found: dict[int, Rewiring] = {}
+        losses: dict[int, list[int]] = {}
+        for rewiring in self._waiting_for_more():
+            found[rewiring.step_no] = rewiring
             for parent in rewiring.gains_parents:
                 children.setdefault(parent, []).append(rewiring.step_no)
             for parent in rewiring.loses_parents:
-                lost = gains.get(parent, Rewiring(parent))
-                gains[parent] = replace(
-                    lost, loses_children=(*lost.loses_children, rewiring.step_no)
-                )
-        for parent, own in children.items():
+                losses.setdefault(parent, []).append(rewiring.step_no)
+        for own in children.values():
+            own.sort()
+        for parent in {*children, *losses}:
             if parent <= self.known_steps:
-                before = gains.get(parent, Rewiring(parent))
-                gains[parent] = replace(before, gains_children=tuple(sorted(own)))
-        steps = [
-            NewStep(
-                number,
-                name,
-                definition.name,
-                new_parents[number],
-                tuple(sorted(children.get(number, ()))),
-                inputs,
-            )
-            for number, name, definition, inputs in self.added
-        ]
-        return Expansion(self.known_steps, steps, sorted(gains.values(), key=lambda r: r.step_no))
+                found[parent] = replace(
+                    found.get(parent, Rewiring(parent)),
+                    gains_children=tuple(children.get(parent, ())),
+                    loses_children=tuple(losses.get(parent, ())),
+                )
+        return sorted(found.values(), key=lambda rewiring: rewiring.step_no)
 
-    def _parents(self, definition: StepDefinition, origin: str) -> set[int]:
-        """Give the numbers of its dependencies, and of analyzers that have yet to expand."""
+    def _parents(self, definition: StepDefinition) -> tuple[int, ...]:
+        """Give the numbers of its dependencies, and of analyzers that have yet to expand.
+
+        A step that has none of them waits for the decisions that chose it.
+        """
         found: set[int] = set()
         for dependency in definition.dependencies:
             kind = self.template.step(dependency).type
-            if definition.type == "batch_worker" and kind == "batchable" and dependency != origin:
-                continue  # this instance is of another analyzer
+            if definition.type == "batch_worker" and kind == "batchable":
+                if dependency == self.origin:  # else this instance is of another analyzer
+                    found.update(self.numbers[dependency])
+                continue
             found.update(self.numbers.get(dependency, ()))
             if kind == "batch_worker":
-                found.update(self._waiting_analyzers(dependency, origin))
-        return found
+                found.update(self._waiting_analyzers(dependency))
+        if not found:
+            for decision, chosen in self.chosen.items():
+                if definition.name in chosen:
+                    found.update(self.numbers[decision])
+        return tuple(sorted(found))
 
-    def _waiting_analyzers(self, worker: str, origin: str) -> set[int]:
-        """Give the numbers of the analyzers of a batch worker that made none of it yet."""
-        expanded = set(self.numbers[origin])
-        for number in self.numbers.get(worker, ()):
-            expanded.update(self.parents.get(number, ()))
+    def _waiting_analyzers(self, worker: str) -> set[int]:
+        """Give the numbers of the analyzers that have yet to make instances of a batch worker."""
+        above = self.template.step(worker).dependencies
+        new = self.new.intersection(above)
         return {
             number
-            for analyzer in self.template.step(worker).dependencies
+            for analyzer in above
             if self.template.step(analyzer).type == "batchable"
-            for number in self.numbers.get(analyzer, ())
-            if number not in expanded
+            and (analyzer in new or analyzer in self.open_gates)
+            for number in self.numbers[analyzer]
         }
 
-    def _waiting_for_more(self, origin: str) -> Iterator[Rewiring]:
+    def _waiting_for_more(self) -> Iterator[Rewiring]:
         """Let convergences that exist wait for the new steps too.
 
         Where one waited for the analyzer in place of its workers, the workers take over.
         """
         for step in self.template.steps:
-            fresh = self.new.intersection(step.dependencies)
-            if step.type != "deferred_convergence" or step.name not in self.old or not fresh:
+            if step.type != "deferred_convergence" or step.name not in self.old:
                 continue
-            gains = {
+            gains = [
                 number
-                for name in fresh
+                for name in self.new.intersection(step.dependencies)
                 for number in self.numbers[name]
                 if number > self.known_steps
-            }
-            for number in self.numbers[step.name]:
-                loses = self._relieved(step, number, origin)
+            ]
+            for number in self.numbers[step.name] if gains else ():
+                loses = self._relieved(step, number)
                 yield Rewiring(number, tuple(sorted(gains)), tuple(sorted(loses)))
 
-    def _relieved(self, step: StepDefinition, number: int, origin: str) -> set[int]:
+    def _relieved(self, step: StepDefinition, number: int) -> set[int]:
         """Say whether the analyzer stood in for its workers, and is relieved by them."""
-        if origin in step.dependencies:
+        if self.origin in step.dependencies:
             return set()
-        return set(self.numbers[origin]).intersection(self.parents[number])
+        return set(self.numbers[self.origin]).intersection(self.parents[number])
 
 
 def _reachable(template: TaskTemplate, decision: str) -> list[str]:
     """Name the steps below a decision, as far as the next gate."""
     below: list[str] = []
     seen = {decision}
-    grown = True
-    while grown:
-        grown = False
-        for step in template.steps:
-            if step.name in seen or step.type in ("deferred_convergence", "batch_worker"):
-                continue
-            parents = [name for name in step.dependencies if name in seen]
-            if any(name == decision or template.step(name).type != "decision" for name in parents):
-                seen.add(step.name)
-                below.append(step.name)
-                grown = True
+    for name in topological_order({step.name: step.dependencies for step in template.steps}):
+        step = template.step(name)
+        if step.type in ("deferred_convergence", "batch_worker"):
+            continue
+        if any(
+            parent == decision or (parent in seen and template.step(parent).type != "decision")
+            for parent in step.dependencies
+        ):
+            seen.add(name)
+            below.append(name)
     return below
 
 
