@@ -57,9 +57,40 @@ BROKEN = [
         [step("a"), step("b", "a"), step("c", type="deferred_convergence")],
     ),
     (
-        "CONVERGENCE_NOT_DYNAMIC",
+        "BRANCH_JOIN_NOT_DEFERRED",
         "warning",
+        [
+            *DECISION,
+            step("choose_again", "start", type="decision"),
+            step("other", "choose_again"),
+            step("join", "left", "other"),
+        ],
+    ),
+    ("BRANCH_JOIN_NOT_DEFERRED", "warning", [*DECISION, *BATCH, step("p", "choose", "close")]),
+    (
+        "CONVERGENCE_NOT_DYNAMIC",
+        "error",
         [step("a"), step("b", "a", type="deferred_convergence")],
+    ),
+    (
+        "CONVERGENCE_NOT_DYNAMIC",
+        "error",
+        [*BATCH, step("meet", "plan", type="deferred_convergence")],
+    ),
+    (
+        "CONVERGENCE_NOT_DYNAMIC",
+        "error",
+        [
+            *BATCH,
+            step("beside", "plan"),
+            step("meet", "beside", type="deferred_convergence"),
+            step("pay", "meet"),
+        ],
+    ),
+    (
+        "CONVERGENCE_NOT_DYNAMIC",
+        "error",
+        [*DECISION, step("meet", "start", "choose", type="deferred_convergence")],
     ),
     ("BATCH_WORKER_UNRESOLVED", "error", [PLAIN_PLAN, step("b", "plan")]),
     (
@@ -109,6 +140,9 @@ def test_each_mistake_has_its_code(code, severity, steps):
         [*DECISION, step("join", "left", "right", type="deferred_convergence")],
         [*DECISION, step("l1", "left"), step("l2", "left"), step("l3", "l1", "l2")],
         [*BATCH, step("after", "close")],
+        [*DECISION, *BATCH, step("meet", "left", "close", type="deferred_convergence")],
+        [*DECISION, step("again", "left", type="decision"), step("deep", "again")],
+        [*BATCH, step("meet", "plan", "close", type="deferred_convergence")],
     ],
 )
 def test_good_templates_have_no_findings(steps):

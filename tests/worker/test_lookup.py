@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import CancelledError
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -211,7 +212,9 @@ async def test_ancestors_are_counted_only_when_needed():
     def walk():
         raise AssertionError("nobody asked for that")
 
-    results = EarlierResults(None, uuid4(), walk, '{"a": {"n": 1}}')
+    plan = SimpleNamespace(ancestors=walk, parents=frozenset({"a"}))
+    claim = SimpleNamespace(task_uuid=uuid4(), parent_results='{"a": {"n": 1}}')
+    results = EarlierResults(None, claim, plan)
     assert results["a"] == {"n": 1}
     assert results.get("a") == {"n": 1}
     assert results

@@ -7,19 +7,22 @@ the task have grown in between, finish refuses, and the plan is made anew.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
 from tasker_core.db.connect import Connection
 from tasker_core.errors import InvalidExpansion
-from tasker_core.payload import encode
+from tasker_core.payload import decode, encode
 from tasker_core.templates.expansion import (
     ExistingStep,
     Expansion,
+    NewStep,
+    Rewiring,
     expand_batch,
     expand_decision,
+    expand_nothing,
 )
 from tasker_core.templates.model import BatchConfig, StepDefinition, TaskTemplate
 
@@ -27,6 +30,22 @@ EXPANDING_TYPES = frozenset({"decision", "batchable"})
 MAX_BYTES = 64 * 1024 * 1024
 
 PLACEHOLDER_ID = "000"
+
+# Planning more steps than this takes tens of milliseconds: other steps run meanwhile.
+MANY_STEPS = 1000
+
+_STEPS = """
+select
+    step_no, name, coalesce(template_step, name) as template_step, parents,
+    state not in ('complete', 'resolved_manually') as is_open,
+    case
+        when state = 'complete' and coalesce(template_step, name) = any ($2)
+            then result -> 'decision_point_outcome' -> 'step_names'
+    end as chosen
+from tasker.steps
+where task_uuid = $1
+order by step_no
+"""
 
 
 async def plan_expansion(
@@ -42,23 +61,47 @@ async def plan_expansion(
             the template does not lead to.
     """
     outcome = _outcome(template, step, result)
-    if outcome is None:
-        return None
-    rows = await conn.fetch(
-        "select step_no, name, coalesce(template_step, name) as template_step, parents "
-        "from tasker.steps where task_uuid = $1 order by step_no",
-        task_uuid,
-    )
+    return await _planned(conn, template, step, task_uuid, outcome)
+
+
+async def plan_resolution(
+    conn: Connection, template: TaskTemplate, step: StepDefinition, task_uuid: UUID
+) -> str | None:
+    """Plan what has waited for a decision or a batchable step that ends without a result."""
+    return await _planned(conn, template, step, task_uuid, None)
+
+
+async def _planned(
+    conn: Connection, template: TaskTemplate, step: StepDefinition, task_uuid: UUID, outcome: Any
+) -> str | None:
+    decisions = [one.name for one in template.steps if one.type == "decision"]
+    rows = await conn.fetch(_STEPS, task_uuid, decisions)
     existing = [
-        ExistingStep(row["step_no"], row["name"], row["template_step"], tuple(row["parents"]))
+        ExistingStep(
+            row["step_no"],
+            row["name"],
+            row["template_step"],
+            tuple(row["parents"]),
+            row["is_open"],
+            tuple(decode(row["chosen"]) or ()) if row["chosen"] else (),
+        )
         for row in rows
     ]
+    new_count = len(outcome[1]) if outcome and step.type == "batchable" else 0
+    if len(existing) + new_count + len(template.steps) < MANY_STEPS:
+        return _expansion(template, existing, step, outcome)
+    return await asyncio.to_thread(_expansion, template, existing, step, outcome)
+
+
+def _expansion(
+    template: TaskTemplate, existing: Sequence[ExistingStep], step: StepDefinition, outcome: Any
+) -> str | None:
+    if outcome is None:
+        return _as_json(expand_nothing(template, existing, step.name))
     if step.type == "decision":
-        expansion = expand_decision(template, existing, step.name, outcome)
-    else:
-        worker, instances = outcome
-        expansion = expand_batch(template, existing, step.name, worker, instances)
-    return _as_json(expansion)
+        return _as_json(expand_decision(template, existing, step.name, outcome))
+    worker, instances = outcome
+    return _as_json(expand_batch(template, existing, step.name, worker, instances))
 
 
 def _outcome(template: TaskTemplate, step: StepDefinition, result: Any) -> Any:
@@ -162,6 +205,38 @@ def _read(step: StepDefinition, result: Any, key: str, kinds: Sequence[str]) -> 
 
 
 def _as_json(expansion: Expansion) -> str | None:
-    if not expansion.steps and not expansion.rewirings:
+    """Write an expansion as expand_task reads it.
+
+    One that adds nothing counts as long as gates are open: should another of them end
+    at the same moment, what waits for both would be added by neither.
+    """
+    if not (expansion.steps or expansion.rewirings or expansion.open_gates):
         return None
-    return encode(asdict(expansion), max_bytes=MAX_BYTES)
+    facts = {
+        "known_steps": expansion.known_steps,
+        "open_gates": expansion.open_gates,
+        "steps": [_step(step) for step in expansion.steps],
+        "rewirings": [_rewiring(rewiring) for rewiring in expansion.rewirings],
+    }
+    return encode(facts, max_bytes=MAX_BYTES)
+
+
+def _step(step: NewStep) -> dict[str, Any]:
+    return {
+        "step_no": step.step_no,
+        "name": step.name,
+        "template_step": step.template_step,
+        "parents": step.parents,
+        "children": step.children,
+        "inputs": step.inputs,
+    }
+
+
+def _rewiring(rewiring: Rewiring) -> dict[str, Any]:
+    return {
+        "step_no": rewiring.step_no,
+        "gains_parents": rewiring.gains_parents,
+        "loses_parents": rewiring.loses_parents,
+        "gains_children": rewiring.gains_children,
+        "loses_children": rewiring.loses_children,
+    }

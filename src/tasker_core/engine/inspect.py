@@ -190,8 +190,9 @@ select
     greatest(
         task.created_at, step.enqueued_at, step.claimed_at, step.completed_at, last.finished_at
     ) as updated_at,
-    step.completed_at, step.due_at, step.claimed_at, step.worker_uuid, step.result,
-    step.checkpoint,
+    step.completed_at, step.due_at, step.claimed_at, step.worker_uuid,
+    case when $3 then step.result end as result,
+    case when $3 then step.checkpoint end as checkpoint,
     last.attempt as last_attempt, last.worker_uuid as last_worker_uuid,
     last.enqueued_at as last_enqueued_at, last.claimed_at as last_claimed_at,
     last.finished_at as last_finished_at, last.due_at as last_due_at,
@@ -246,13 +247,18 @@ async def count_tasks(conn: Connection, wanted: TaskFilter) -> int:
     return total
 
 
-async def list_steps(conn: Connection, task_uuid: UUID) -> list[StepRecord]:
+async def list_steps(
+    conn: Connection, task_uuid: UUID, *, with_results: bool = True
+) -> list[StepRecord]:
     """List the steps of a task, parents before children.
+
+    Args:
+        with_results: Read results and checkpoints too; they may be large.
 
     Raises:
         UnknownTask: There is no such task.
     """
-    rows = await conn.fetch(_STEPS, task_uuid, None)
+    rows = await conn.fetch(_STEPS, task_uuid, None, with_results)
     if not rows:
         raise UnknownTask(task_uuid)
     return [_step(row) for row in rows]
@@ -264,7 +270,7 @@ async def get_step(conn: Connection, task_uuid: UUID, step_no: int) -> StepRecor
     Raises:
         UnknownStep: The task has no such step, or there is no such task.
     """
-    row = await conn.fetchrow(_STEPS, task_uuid, step_no)
+    row = await conn.fetchrow(_STEPS, task_uuid, step_no, True)
     if row is None:
         raise UnknownStep(task_uuid, step_uuid(task_uuid, step_no))
     return _step(row)

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from tasker_core.db.connect import Connection
-from tasker_core.engine.expand import EXPANDING_TYPES, plan_expansion
+from tasker_core.engine.expand import EXPANDING_TYPES, plan_expansion, plan_resolution
 from tasker_core.engine.finish import BEGUN, GROWN
 from tasker_core.engine.ids import task_and_step_no
 from tasker_core.engine.register import TemplateShelf
@@ -78,18 +78,22 @@ async def resolve_step(
 ) -> None:
     """Declare a step settled without a result; its children go on and see none.
 
+    A decision or a batchable step adds nothing then; what waited to see that goes on.
+
     Raises:
         UnknownTask, UnknownStep: There is none.
+        InvalidExpansion: What waited for the step is to be waited for by one that has begun.
         TransitionRefused: The step has ended, or is running and `force` is not given.
     """
-    row = await conn.fetchrow(
-        "select * from tasker.settle_step("
-        "$1, $2, 'resolved_manually', null, null, null, $3, $4, $5)",
+    row = await _settle(
+        conn,
+        TemplateShelf(),
         task_uuid,
-        step_no_of(task_uuid, step_uuid),
-        actor,
-        reason,
-        force,
+        step_uuid,
+        "resolved_manually",
+        actor=actor,
+        reason=reason,
+        force=force,
     )
     await _refuse(conn, row, task_uuid, step_uuid, "resolve", _FORCE)
 
@@ -116,36 +120,70 @@ async def complete_step(
         NotStorable: The result or the metadata cannot be stored.
         TransitionRefused: The step has ended, or is running and `force` is not given.
     """
-    step_no = step_no_of(task_uuid, step_uuid)
-    while True:
-        try:
-            row = await conn.fetchrow(
-                "select * from tasker.settle_step($1, $2, 'complete', $3, $4, $5, $6, $7, $8)",
-                task_uuid,
-                step_no,
-                encode(result),
-                None if metadata is None else encode(metadata),
-                await _expansion(conn, shelf, task_uuid, step_no, result),
-                actor,
-                reason,
-                force,
-            )
-            break
-        except asyncpg.PostgresError as error:
-            if error.sqlstate == BEGUN:
-                raise InvalidExpansion(str(step_uuid), "adds steps too late", str(error)) from None
-            if error.sqlstate != GROWN:
-                raise
+    row = await _settle(
+        conn,
+        shelf,
+        task_uuid,
+        step_uuid,
+        "complete",
+        result=result,
+        metadata=metadata,
+        actor=actor,
+        reason=reason,
+        force=force,
+    )
     await _refuse(conn, row, task_uuid, step_uuid, "complete", _FORCE)
 
 
 _FORCE = "a running step is settled only with force"
 
 
+async def _settle(
+    conn: Connection,
+    shelf: TemplateShelf,
+    task_uuid: UUID,
+    step_uuid: UUID,
+    next_state: str,
+    *,
+    result: Any = None,
+    metadata: Any = None,
+    actor: str,
+    reason: str,
+    force: bool,
+) -> asyncpg.Record | None:
+    """Settle a step with what that adds to the task; plan again when the task has moved on."""
+    step_no = step_no_of(task_uuid, step_uuid)
+    is_complete = next_state == "complete"
+    while True:
+        try:
+            return await conn.fetchrow(
+                "select * from tasker.settle_step($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                task_uuid,
+                step_no,
+                next_state,
+                encode(result) if is_complete else None,
+                None if metadata is None else encode(metadata),
+                await _expansion(conn, shelf, task_uuid, step_no, result, is_complete),
+                actor,
+                reason,
+                force,
+            )
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == BEGUN:
+                raise InvalidExpansion(str(step_uuid), "adds steps too late", str(error)) from None
+            if error.sqlstate != GROWN:
+                raise
+
+
 async def _expansion(
-    conn: Connection, shelf: TemplateShelf, task_uuid: UUID, step_no: int, result: Any
+    conn: Connection,
+    shelf: TemplateShelf,
+    task_uuid: UUID,
+    step_no: int,
+    result: Any,
+    is_complete: bool,
 ) -> str | None:
-    """Plan what an operator's result adds to the task, as a handler's result would."""
+    """Plan what an operator's word adds to the task, as a handler's result would."""
     row = await conn.fetchrow(
         "select task.template_uuid, coalesce(step.template_step, step.name) as template_step "
         "from tasker.steps as step join tasker.tasks as task using (task_uuid) "
@@ -160,7 +198,9 @@ async def _expansion(
     step = template.step(row["template_step"])
     if step.type not in EXPANDING_TYPES:
         return None
-    return await plan_expansion(conn, template, step, task_uuid, result)
+    if is_complete:
+        return await plan_expansion(conn, template, step, task_uuid, result)
+    return await plan_resolution(conn, template, step, task_uuid)
 
 
 def step_no_of(task_uuid: UUID, step_uuid: UUID) -> int:

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasker_core.errors import InvalidExpansion
-from tasker_core.templates.fate import GATES, Course, steps_due
-from tasker_core.templates.graph import topological_order
+from tasker_core.templates.fate import GATES, Course, in_order, steps_due
 from tasker_core.templates.model import StepDefinition, TaskTemplate
 
 MAX_STEPS_PER_DECISION = 100
@@ -290,7 +289,7 @@ def _reachable(template: TaskTemplate, decision: str) -> list[str]:
     """Name the steps below a decision, as far as the next gate."""
     below: list[str] = []
     seen = {decision}
-    for name in topological_order({step.name: step.dependencies for step in template.steps}):
+    for name in in_order(template):
         step = template.step(name)
         if step.type in ("deferred_convergence", "batch_worker"):
             continue

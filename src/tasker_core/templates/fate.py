@@ -51,8 +51,18 @@ def steps_due(template: TaskTemplate, course: Course) -> Iterator[str]:
     The steps are looked at once, in the order of the graph. While this is read,
     `course` gains the steps that were named; a gate among them is open.
     """
-    order, initial = _graph(template)
-    return _Fates(template, course, initial).due(order)
+    return _Fates(template, course, _initial(template)).due(in_order(template))
+
+
+@lru_cache(maxsize=64)
+def in_order(template: TaskTemplate) -> tuple[str, ...]:
+    """Name the steps, parents before children."""
+    return tuple(topological_order({step.name: step.dependencies for step in template.steps}))
+
+
+@lru_cache(maxsize=64)
+def _initial(template: TaskTemplate) -> frozenset[str]:
+    return frozenset(step.name for step in initial_steps(template))
 
 
 class _Fates:
@@ -139,10 +149,3 @@ class _Fates:
             for name in worker.dependencies
             if self.template.step(name).type == "batchable"
         )
-
-
-@lru_cache(maxsize=64)
-def _graph(template: TaskTemplate) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Order the steps, and tell which of them a task begins with."""
-    order = topological_order({step.name: step.dependencies for step in template.steps})
-    return tuple(order), frozenset(step.name for step in initial_steps(template))

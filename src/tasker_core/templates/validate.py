@@ -32,6 +32,7 @@ def validate(definition: dict[str, Any], findings: Findings) -> bool:
         order = topological_order(steps.parents)
         _check_convergences(steps, order)
         _check_branch_joins(steps, order)
+        _check_gate_joins(steps, order)
         if len(order) <= MAX_CLOSURE:
             _check_redundancy(steps, order)
     return has_cycles
@@ -221,17 +222,21 @@ def _worker_of(steps: _Steps, name: str) -> str | None:
 
 
 def _check_convergences(steps: _Steps, order: list[str]) -> None:
-    below: set[str] = set()  # steps with a decision or a batchable among their ancestors
+    """Find convergences that would never come into being: they do so with what they join."""
+    added: set[str] = set()  # steps that a task does not begin with
     for name in order:
-        if any(
-            parent in below or steps.type(parent) in ("decision", "batchable")
-            for parent in steps.parents[name]
-        ):
-            below.add(name)
-        elif steps.type(name) == "deferred_convergence" and steps.parents[name]:
-            message = f"{name} is a deferred_convergence, but all it joins always exists"
+        kind, parents = steps.type(name), steps.parents[name]
+        if kind == "deferred_convergence" and parents and added.isdisjoint(parents):
+            message = (
+                f"{name} is a deferred_convergence, but all it joins exists from the start, "
+                "so that it would never come into being"
+            )
             hint = "leave the type out"
-            steps.findings.warning("CONVERGENCE_NOT_DYNAMIC", steps.path(name), message, hint)
+            steps.findings.error("CONVERGENCE_NOT_DYNAMIC", steps.path(name), message, hint)
+        if kind in ("deferred_convergence", "batch_worker") or any(
+            parent in added or steps.type(parent) == "decision" for parent in parents
+        ):
+            added.add(name)
 
 
 def _check_branch_joins(steps: _Steps, order: list[str]) -> None:
@@ -271,6 +276,38 @@ def _split(union: int, bits: list[int], edges_of: dict[str, int]) -> Iterator[st
         here = union & edges
         if here.bit_count() > 1 and all(each & edges != here for each in bits):
             yield decision
+
+
+def _check_gate_joins(steps: _Steps, order: list[str]) -> None:
+    """Find plain steps that wait for what different decisions or batches add.
+
+    Every decision and every batchable step is a bit; a step has the bits of those that
+    decide whether it exists.
+    """
+    gates = [*steps.of_type("decision"), *steps.of_type("batchable")]
+    bit = {name: 1 << at for at, name in enumerate(gates)}
+    above: dict[str, int] = {}
+    for name in order if len(gates) > 1 else ():
+        kind = steps.type(name)
+        bits = [
+            above[parent] | (bit[parent] if _adds(steps.type(parent), kind) else 0)
+            for parent in steps.parents[name]
+        ]
+        union = 0
+        for each in bits:
+            union |= each
+        above[name] = union
+        if kind in ("deferred_convergence", "batch_worker") or union in bits or not union:
+            continue
+        names = " and ".join(gate for gate in gates if union & bit[gate])
+        message = f"{name} waits for steps that {names} may add; not all may exist"
+        hint = f"if {name} may run without some of them, give it type: deferred_convergence"
+        steps.findings.warning("BRANCH_JOIN_NOT_DEFERRED", steps.path(name), message, hint)
+
+
+def _adds(parent: str, child: str) -> bool:
+    """Say whether a step of the one type decides if its child of the other exists."""
+    return parent == "decision" or (parent == "batchable" and child == "batch_worker")
 
 
 def _check_redundancy(steps: _Steps, order: list[str]) -> None:

@@ -8,12 +8,19 @@ Only `fast` and `broadcast` events reach anybody yet.
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import structlog
 
 from tasker_core.handlers.context import StepContext
 from tasker_core.worker.attempt import Ended
 
+MOST_WAITING = 1000
+CLOSE_SECONDS = 5.0
+
 _EVENTS = "tasker_core.handlers.events"
+
+_log = structlog.get_logger("tasker.worker")
 
 
 class Announcer:
@@ -21,6 +28,7 @@ class Announcer:
 
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None
+        self._waiting: set[Future[None]] = set()
 
     def start(self) -> None:
         """Attach the subscribers that the application has registered."""
@@ -30,18 +38,24 @@ class Announcer:
             SubscriberRegistry.instance().start_all()
 
     def announce(self, ended: Ended) -> None:
-        """Publish what the step declares; returns at once."""
+        """Publish what the step declares; returns at once. What nobody keeps up with is dropped."""
         context = ended.context
         if not ended.plan.events or context is None or ended.checkpoint is not None:
             return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="tasker-events")
-        self._thread.submit(_publish, ended, context)
+        if len(self._waiting) >= MOST_WAITING:
+            _log.warning("events_dropped", task_uuid=str(ended.task_uuid), waiting=MOST_WAITING)
+            return
+        published = self._thread.submit(_publish, ended, context)
+        self._waiting.add(published)
+        published.add_done_callback(self._waiting.discard)
 
     def close(self) -> None:
-        """Publish what is left, and detach the subscribers."""
+        """Publish what is left, for five seconds at most, and detach the subscribers."""
         if self._thread is not None:
-            self._thread.shutdown()
+            wait(list(self._waiting), CLOSE_SECONDS)
+            self._thread.shutdown(wait=False, cancel_futures=True)
         if _EVENTS in sys.modules:
             from tasker_core.handlers.events.subscribers import SubscriberRegistry
 

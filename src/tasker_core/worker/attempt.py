@@ -76,7 +76,7 @@ class Attempt:
             namespace=template.namespace,
             attempt=claim.attempt - claim.forgiven,
             max_attempts=claim.max_attempts,
-            results=EarlierResults(lookup, claim.task_uuid, plan, claim.parent_results),
+            results=EarlierResults(lookup, claim, plan),
             input_text=claim.context
             if claim.context is not None
             else lookup.context(claim.task_uuid),

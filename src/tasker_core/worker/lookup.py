@@ -18,7 +18,7 @@ from uuid import UUID
 import asyncpg
 
 from tasker_core.db.connect import Database, reconnect
-from tasker_core.engine.claim import read_batch_results, read_context, read_results
+from tasker_core.engine.claim import Claim, read_batch_results, read_context, read_results
 from tasker_core.payload import decode
 from tasker_core.worker.broken import BROKEN, connect, rest
 from tasker_core.worker.plan import StepPlan
@@ -183,24 +183,28 @@ class EarlierResults(Mapping[str, Any]):
     def __init__(
         self,
         lookup: Lookup,
-        task_uuid: UUID,
+        claim: Claim,
         plan: StepPlan,
-        parent_results: str | None,
     ) -> None:
         self._lookup = lookup
-        self._task_uuid = task_uuid
+        self._task_uuid = claim.task_uuid
         self._plan = plan
-        self._parent_results = parent_results
+        self._parent_results = claim.parent_results
+        self._texts: dict[str, str] | None = None  # of all parents, once one was missing
         self._parsed: dict[str, Any] | None = None
         self._has_batches = False
 
     def __getitem__(self, step_name: str) -> Any:
         parsed = self._near()
-        if step_name not in parsed:
-            if step_name not in self._plan.ancestors():
-                return self._with_batches()[step_name]  # KeyError: no step before this one
-            found = self._lookup.results(self._task_uuid, frozenset({step_name}))
-            parsed[step_name] = decode(found[step_name])  # KeyError: it has no result
+        if step_name in parsed:
+            return parsed[step_name]
+        if step_name in self._plan.parents:
+            text = self._parents()[step_name]  # KeyError: it has no result
+        elif step_name in self._plan.ancestors():
+            text = self._lookup.results(self._task_uuid, frozenset({step_name}))[step_name]
+        else:
+            return self._with_batches()[step_name]  # KeyError: no step before this one
+        parsed[step_name] = decode(text)
         return parsed[step_name]
 
     def __iter__(self) -> Iterator[str]:
@@ -217,6 +221,13 @@ class EarlierResults(Mapping[str, Any]):
     def __bool__(self) -> bool:
         """Whether there may be any; else Python would count, and so read, all of them."""
         return bool(self._near()) or bool(self._plan.ancestors())
+
+    def _parents(self) -> dict[str, str]:
+        """Read the results of all parents at once: too many, or too large, to come along."""
+        if self._texts is None:
+            missing = self._plan.parents.difference(self._near())
+            self._texts = self._lookup.results(self._task_uuid, missing)
+        return self._texts
 
     def _with_batches(self) -> dict[str, Any]:
         """Read the results of batch workers too: their names are not in the template."""

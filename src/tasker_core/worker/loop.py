@@ -261,7 +261,7 @@ class AsyncWorker:
             return None
         sent_at = time.monotonic()
         batch = _fitting(self.unconfirmed)
-        work, ends = await self._finish_and_claim(conn, batch, max(0, room))
+        work, recorded = await self._finish_and_claim(conn, batch, max(0, room))
         self._failed_turns = 0
         self.finished_count += len(batch)
         self.unconfirmed = self.unconfirmed[len(batch) :]
@@ -275,9 +275,8 @@ class AsyncWorker:
                 attempt=refusal.attempt,
                 reason=refusal.reason,
             )
-        refused = {(one.task_uuid, one.step_no, one.attempt) for one in work.refusals}
-        for one in ends:
-            if isinstance(one, Ended) and (one.task_uuid, one.step_no, one.attempt) not in refused:
+        for one in recorded:
+            if isinstance(one, Ended):
                 self._announcer.announce(one)
         await self._begin(conn, work.claims, sent_at)
         return work
@@ -299,7 +298,7 @@ class AsyncWorker:
                         limit=room,
                         lease=self.lease,
                     )
-                    return work, [*recorded, *ends]
+                    return work, [*recorded, *_accepted(ends, work)]
             except CONFLICTS as error:
                 _log.warning("finish_repeated", error=str(error))
             except asyncpg.PostgresError as error:
@@ -308,19 +307,20 @@ class AsyncWorker:
                 if not batch or not (has_grown or is_unaccepted(error)):
                     raise
                 _log.warning("finish_rejected", error=str(error))
-                recorded = [await self._finish_alone(conn, one) for one in batch]
+                for one in batch:
+                    recorded += await self._finish_alone(conn, one)
                 batch = []
 
-    async def _finish_alone(self, conn: Connection, one: Finished) -> Finished:
+    async def _finish_alone(self, conn: Connection, one: Finished) -> list[Finished]:
         """Record one result; one that the database does not accept fails its step instead."""
         while True:
             try:
                 async with asyncio.timeout(CALL_SECONDS):
                     ends = await expanded(conn, [one])
-                    await finish_steps(
+                    work = await finish_steps(
                         conn, self.worker_uuid, ends, lanes=[], limit=0, lease=self.lease
                     )
-                    return ends[0]
+                    return _accepted(ends, work)
             except asyncpg.PostgresError as error:
                 if error.sqlstate != GROWN and not isinstance(error, CONFLICTS):
                     if not is_unaccepted(error):
@@ -407,7 +407,13 @@ def _fitting(finished: list[Finished]) -> list[Finished]:
     """Take as many results from the front as one call may carry, at least one."""
     size = 0
     for count, one in enumerate(finished):
-        size += len(one.result or one.error or "")
+        for text in (one.result, one.error, one.metadata, one.checkpoint):
+            size += len(text or "")
         if size > MOST_CHARACTERS and count:
             return finished[:count]
     return finished
+
+
+def _accepted(ends: Sequence[Finished], work: Work) -> list[Finished]:
+    refused = {(one.task_uuid, one.step_no, one.attempt) for one in work.refusals}
+    return [one for one in ends if (one.task_uuid, one.step_no, one.attempt) not in refused]

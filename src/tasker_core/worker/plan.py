@@ -40,6 +40,7 @@ class StepPlan:
     template_step: str = ""
     problem: str | None = None  # why the step cannot even be begun
     usual_seconds: float | None = field(default=None)  # None: it has not run here yet
+    parents: frozenset[str] = frozenset()  # by their names in the template
     expands: bool = False  # its result may add steps to the task
     events: tuple[EventDeclaration, ...] = ()  # that it publishes
     _ancestors: frozenset[str] | None = field(default=None)
@@ -121,6 +122,7 @@ class PlanBook:
             config_text=encode(wanted.initialization) if wanted.initialization else None,
             template=template,
             template_step=step.name,
+            parents=frozenset(step.dependencies),
             expands=step.type in EXPANDING_TYPES,
             events=step.publishes_events,
         )

@@ -69,7 +69,7 @@ async def create(request: Request) -> Response:
             max_context_bytes=backend.settings.max_context_bytes,
         )
         task = await inspect.get_task(conn, created.task_uuid)
-        steps = await inspect.list_steps(conn, created.task_uuid)
+        steps = await inspect.list_steps(conn, created.task_uuid, with_results=False)
     return answer(task_response(task, steps), 201, Location=f"/v1/tasks/{created.task_uuid}")
 
 
@@ -161,7 +161,9 @@ async def get_task(
     async with backend_of(request).connection() as conn:
         # the task first: who sees it ended then sees its steps ended
         task = await inspect.get_task(conn, task_uuid)
-        steps = await inspect.list_steps(conn, task_uuid) if include_steps else []
+        steps = (
+            await inspect.list_steps(conn, task_uuid, with_results=False) if include_steps else []
+        )
     return answer(task_response(task, steps))
 
 
@@ -202,7 +204,7 @@ async def cancel(request: Request, task_uuid: UUID) -> Response:
 async def list_transitions(request: Request, task_uuid: UUID) -> Response:
     """List every change of state of a task and its steps, the oldest first."""
     async with backend_of(request).connection() as conn:
-        steps = await inspect.list_steps(conn, task_uuid)
+        steps = await inspect.list_steps(conn, task_uuid, with_results=False)
         moves = await inspect.list_transitions(conn, task_uuid)
     names = {step.step_no: step.name for step in steps}
     return answer_list(
@@ -223,5 +225,5 @@ async def _cancel(request: Request, task_uuid: UUID, reason: str | None) -> Resp
             if refusal.state != TaskState.CANCELLED:
                 raise
         task = await inspect.get_task(conn, task_uuid)
-        steps = await inspect.list_steps(conn, task_uuid)
+        steps = await inspect.list_steps(conn, task_uuid, with_results=False)
     return answer(task_response(task, steps))
