@@ -44,6 +44,9 @@ create table plant.runs (
 create table plant.effects (
     task_uuid uuid, step text, amount int not null, primary key (task_uuid, step)
 );
+create table plant.visits (
+    task_uuid uuid, row_no int, visits int not null default 1, primary key (task_uuid, row_no)
+);
 """
 
 
@@ -267,7 +270,7 @@ class Plant:
         tables = ("tasks", "steps", "ready", "delayed", "leases", "attempts", "changes", "workers")
         sql = ";".join(f"delete from tasker.{table}" for table in tables)
         await self.ask(
-            lambda c: c.execute(sql + ";delete from plant.runs;delete from plant.effects")
+            lambda c: c.execute(sql + ";delete from plant.runs;delete from plant.effects;delete from plant.visits")
         )
 
     def said(self) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import asyncpg
 
-from tasker_core import StepHandler
+from tasker_core import Batchable, DecisionHandler, StepHandler
 
 STEPS = ["validate_cart", "process_payment", "update_inventory", "create_order", "send_mail"]
 
@@ -85,3 +85,65 @@ class FlakyStep(StepHandler):
         if context.attempt <= 2:
             raise ConnectionError("the gateway is away")
         return done
+
+
+class Choose(DecisionHandler):
+    """Small amounts by rule, larger ones by two people."""
+
+    handler_name = "choose"
+
+    async def call(self, context):
+        amount = (await perform(context))["amount"]
+        return self.decision_success(["by_rule"] if amount < 10 else ["by_clerk", "by_manager"])
+
+
+class CountRows(StepHandler, Batchable):
+    """Cuts as many rows as the amount says into ranges of a hundred."""
+
+    handler_name = "count_rows"
+
+    async def call(self, context):
+        rows = (await perform(context))["amount"]
+        outcome = self.create_batch_outcome(total_items=rows, batch_size=100)
+        return self.batch_analyzer_success(outcome, worker_template_name="mark_rows")
+
+
+class MarkRows(StepHandler, Batchable):
+    """Counts each row's visits, a quarter of the range between two checkpoints."""
+
+    handler_name = "mark_rows"
+
+    async def call(self, context):
+        batch = self.get_batch_context(context)
+        start = batch.resume_cursor
+        end = min(start + 25, batch.end_cursor)
+        if start == batch.start_cursor:
+            await perform(context)
+        conn = await asyncpg.connect(os.environ["PLANT_DATABASE_URL"], timeout=10)
+        try:
+            await conn.execute(
+                "insert into plant.visits select $1, no from generate_series($2, $3 - 1) as no "
+                "on conflict (task_uuid, row_no) do update set visits = plant.visits.visits + 1",
+                context.task_uuid,
+                start,
+                end,
+            )
+        finally:
+            conn.terminate()
+        done = batch.checkpoint_items_processed + end - start
+        if end < batch.end_cursor:
+            return self.checkpoint_yield(end, done, {})
+        return self.batch_worker_success(items_processed=done)
+
+
+class AddUp(StepHandler, Batchable):
+    """Adds up what the workers say they did."""
+
+    handler_name = "add_up"
+
+    async def call(self, context):
+        await perform(context)
+        scenario = self.detect_aggregation_scenario(
+            context.dependency_results, "count_rows", "mark_rows"
+        )
+        return {"rows": sum(one["items_processed"] for one in scenario.batch_results.values())}
