@@ -12,7 +12,7 @@ STEPS = (
 PEOPLE = ["by_clerk", "by_manager", "by_rule"]
 
 
-@pytest.mark.parametrize("amount, chosen", [(7, ["by_rule"]), (70, ["by_clerk", "by_manager"])])
+@pytest.mark.parametrize(("amount", "chosen"), [(7, ["by_rule"]), (70, ["by_clerk", "by_manager"])])
 async def test_a_decision_is_killed(plant, amount, chosen):
     """It is made again by another worker, and only what it chooses comes into being."""
     release = plant.hold("choose")

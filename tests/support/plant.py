@@ -269,9 +269,8 @@ class Plant:
         """Forget tasks and books; the templates stay."""
         tables = ("tasks", "steps", "ready", "delayed", "leases", "attempts", "changes", "workers")
         sql = ";".join(f"delete from tasker.{table}" for table in tables)
-        await self.ask(
-            lambda c: c.execute(sql + ";delete from plant.runs;delete from plant.effects;delete from plant.visits")
-        )
+        books = ";".join(f"delete from plant.{book}" for book in ("runs", "effects", "visits"))
+        await self.ask(lambda conn: conn.execute(f"{sql};{books}"))
 
     def said(self) -> str:
         """Give the end of what every process said."""
