@@ -1,6 +1,6 @@
 """Every published name can be imported from its published path.
 
-The names are those of python-api.md §1 that are kept; docs/reference/compatibility.md
+The names are those of upstream that are kept; docs/reference/compatibility.md
 lists the others, and what to use instead.
 """
 
@@ -144,3 +144,18 @@ def test_dropped_names_are_gone_and_listed():
     for name in dropped:
         assert not hasattr(tasker_core, name), name
         assert importlib.util.find_spec(f"tasker_core.{name.split('.')[0]}") is None, name
+
+
+PUBLIC_MODULES = """
+    tasker_core tasker_core.types tasker_core.handler tasker_core.registry tasker_core.exceptions
+    tasker_core.step_handler tasker_core.step_handler.functional tasker_core.client
+    tasker_core.domain_events tasker_core.testing
+"""
+
+
+@pytest.mark.parametrize("module", PUBLIC_MODULES.split())
+def test_every_public_name_is_used_under_mypy(module):
+    """`make check` runs `mypy --strict tests/typing`."""
+    usage = Path(__file__).parent.parent / "typing"
+    used = {word for path in usage.glob("*.py") for word in re.findall(r"\w+", path.read_text())}
+    assert set(importlib.import_module(module).__all__) - used - {"__version__"} == set()

@@ -1,0 +1,111 @@
+"""A web application's calls as users write them, for mypy --strict; nothing here is run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, assert_type
+from uuid import UUID
+
+import tasker_core
+from tasker_core import (
+    TaskerError,
+    Worker,
+    WorkerAlreadyRunningError,
+    WorkerBootstrapError,
+    WorkerNotInitializedError,
+    WorkerStatus,
+    bootstrap_worker,
+    get_version,
+    get_worker_status,
+    is_worker_running,
+    log_debug,
+    log_error,
+    log_trace,
+    log_warn,
+    stop_worker,
+)
+from tasker_core.client import (
+    AsyncTaskerClient,
+    HealthResponse,
+    PaginationInfo,
+    StepAuditResponse,
+    StepResponse,
+    TaskConflictError,
+    TaskerClient,
+    TaskerClientError,
+    TaskerConnectionError,
+    TaskListResponse,
+    TaskNotFoundError,
+    TaskResponse,
+    TaskValidationError,
+    TaskWaitTimeout,
+)
+from tasker_core.types import (
+    ClientHealthResponse,
+    ClientPaginationInfo,
+    ClientStepAuditResponse,
+    ClientStepResponse,
+    ClientTaskListResponse,
+    ClientTaskResponse,
+)
+
+# --- the worker of a process ------------------------------------------------------------
+
+with Worker.start(handler_packages=["app.handlers"]) as worker:
+    assert_type(worker.status(), WorkerStatus)
+try:
+    assert_type(bootstrap_worker({"concurrency": 10}), WorkerStatus)
+except (WorkerAlreadyRunningError, WorkerBootstrapError, WorkerNotInitializedError) as error:
+    log_error(str(error))
+assert_type(is_worker_running(), bool)
+assert_type(get_worker_status().steps_finished, int)
+assert_type(stop_worker(), str)
+assert_type(get_version(), str)
+log_debug("began", {"order": 1})
+log_trace("looked")
+log_warn("late", {"seconds": 3})
+
+# --- the client -------------------------------------------------------------------------
+
+try:
+    with TaskerClient("http://127.0.0.1:8080", timeout=5) as client:
+        task = client.create_task("order", namespace="shop", context={"cents": 3})
+        assert_type(task, TaskResponse)
+        assert_type(client.wait_for_completion(task.task_uuid, timeout=10), TaskResponse)
+        assert_type(client.get_task(UUID(task.task_uuid)).completion_percentage, float)
+        listed = client.list_tasks(namespace="shop")
+        assert_type(listed, TaskListResponse)
+        assert_type(listed.pagination, PaginationInfo)
+        (step,) = client.list_task_steps(task.task_uuid)
+        assert_type(step, StepResponse)
+        history = client.get_step_audit_history(task.task_uuid, step.step_uuid)
+        assert_type(history, list[StepAuditResponse])
+        assert_type(client.health_check(), HealthResponse)
+except (
+    TaskNotFoundError,
+    TaskConflictError,
+    TaskValidationError,
+    TaskerConnectionError,
+) as no:
+    assert_type(no.errors, list[dict[str, Any]])
+except TaskWaitTimeout as late:
+    assert_type(late.task, TaskResponse)
+except TaskerClientError as failed:
+    ours: TaskerError = failed
+
+
+async def order() -> TaskResponse:
+    async with AsyncTaskerClient("http://127.0.0.1:8080") as client:
+        task = await client.create_task("order", namespace="shop", context={"cents": 3})
+        return await client.wait_for_completion(task.task_uuid)
+
+
+assert_type(asyncio.run(order()), TaskResponse)
+
+same_task: type[TaskResponse] = ClientTaskResponse
+same_list: type[TaskListResponse] = ClientTaskListResponse
+same_step: type[StepResponse] = ClientStepResponse
+same_audit: type[StepAuditResponse] = ClientStepAuditResponse
+same_health: type[HealthResponse] = ClientHealthResponse
+same_pages: type[PaginationInfo] = ClientPaginationInfo
+from_the_top: type[TaskListResponse] = tasker_core.ClientTaskListResponse
