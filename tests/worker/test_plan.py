@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from structlog.testing import capture_logs
+
 from support.flows import CHAIN, ONE, template
 from support.workers import registry
+from tasker_core.step_handler.functional import depends_on, step_handler
 from tasker_core.worker.plan import QUICK_SECONDS, StepPlan
 
 
@@ -24,6 +27,28 @@ async def test_plans_are_made_once(bench):
     assert worker._plans._plans == made
     ancestors = {plan.template_step: plan.ancestors() for plan in made.values()}
     assert ancestors == {"a": set(), "b": {"a"}, "c": {"a", "b"}}
+
+
+async def test_a_misspelled_dependency_is_warned_of(bench):
+    """Once, with the step that was probably meant."""
+
+    @step_handler("take_over")
+    @depends_on(first="a", other="batch_b", typo="bb")
+    def take_over(first, other, typo):
+        return {"seen": [first, other, typo]}
+
+    known = registry({"a": nothing, "b": nothing})
+    known.register("c", take_over)
+    await bench.worker(known)
+    with capture_logs() as logs:
+        for _ in range(2):
+            await bench.run(template(CHAIN))
+
+    warned = [log for log in logs if log["event"] == "unknown_dependency"]
+    assert [(log["depends_on"], log["step"], log["meant"]) for log in warned] == [
+        ("batch_b", "c", []),
+        ("bb", "c", ["b"]),
+    ]
 
 
 async def test_another_registry_makes_other_plans(bench):

@@ -68,6 +68,7 @@ class BoundHandler:
     version: str
     is_async: bool
     run: Callable[[StepContext], Any]
+    depends_on: frozenset[str] = frozenset()  # steps whose results a function has declared
 
 
 class MethodDispatchWrapper:
@@ -191,7 +192,13 @@ def _bound(
         version=version if isinstance(version, str) else "",
         is_async=inspect.iscoroutinefunction(getattr(handler, method)),
         run=run,
+        depends_on=_declared_steps(handler),
     )
+
+
+def _declared_steps(handler: Any) -> frozenset[str]:
+    declared = getattr(getattr(handler, "function", None), "_depends_on", None)
+    return frozenset(declared.values()) if isinstance(declared, dict) else frozenset()
 
 
 def _sample(factory: Callable[[Any], Any], definition: HandlerDefinition) -> Any:

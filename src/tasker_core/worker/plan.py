@@ -7,6 +7,7 @@ template's id names never changes. Another registry makes other plans.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from uuid import UUID
 
 import structlog
@@ -115,7 +116,7 @@ class PlanBook:
                 wanted.callable, wanted.method, wanted.resolver, wanted.initialization
             )
         )
-        return StepPlan(
+        plan = StepPlan(
             handler=handler,
             callable=wanted.callable,
             timeout=step.timeout_seconds or self._default_timeout,
@@ -125,4 +126,31 @@ class PlanBook:
             parents=frozenset(step.dependencies),
             expands=step.type in EXPANDING_TYPES,
             events=step.publishes_events,
+        )
+        _warn_of_strangers(plan)
+        return plan
+
+
+def _warn_of_strangers(plan: StepPlan) -> None:
+    """Warn of steps that the handler depends on and that never come before this one.
+
+    It gets None for them. One handler may serve several templates, so it is no error.
+    """
+    if plan.handler is None or plan.template is None:
+        return
+    strangers = plan.handler.depends_on - plan.parents
+    if not strangers:
+        return
+    before = plan.ancestors()
+    for stranger in sorted(strangers - before):
+        if stranger.rstrip("0123456789").rstrip("_") in plan.batch_workers():
+            continue
+        _log.warning(
+            "unknown_dependency",
+            handler=plan.handler.name,
+            depends_on=stranger,
+            step=plan.template_step,
+            template=plan.template.label,
+            meant=get_close_matches(stranger, before, 1),
+            advice="no step of this name comes before it in the template; it gets None",
         )
