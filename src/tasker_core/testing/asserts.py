@@ -110,7 +110,7 @@ class Assertions:
             self._fail(f"{_listed(never)} never ran")
         for position, earlier in enumerate(steps):
             for later in steps[position + 1 :]:
-                if attempts[later][-1].finished_at < attempts[earlier][0].claimed_at:
+                if attempts[later][-1].finished_at <= attempts[earlier][0].claimed_at:
                     self._fail(f"{later!r} ran before {earlier!r}, and not after it")
 
     def assert_never_ran(self, *steps: str) -> None:

@@ -2,7 +2,7 @@
 
 Everything the engine knows of time it asks of `tasker.now()`. In a throw-away database
 that is a clock that stands still, but for a microsecond whenever somebody looks: so
-nothing is due before the test says so, and no two moments are the same.
+nothing is due before the test says so, and no two calls of the clock give one moment.
 
 The backoff's jitter is taken out too: a step that should rest for two seconds rests for
 exactly two. And tasks can be held: what of them is ready or delayed is put aside, while
