@@ -54,6 +54,11 @@ def encode(value: Any, *, max_bytes: int = MAX_BYTES) -> str:
     return text.decode()
 
 
+def encode_known(value: Any) -> str:
+    """Write once more what `encode` has passed before, without looking into it again."""
+    return orjson.dumps(value, default=_plain, option=_OPTIONS).decode()
+
+
 def decode(text: str | bytes | None) -> Any:
     """Read JSON text; None stays None."""
     return None if text is None else orjson.loads(text)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import asyncpg
 import pytest
 
 from support.flows import Worker, begin_one, by_name, done, names, state, states, step_id
+from support.gates import random_says, random_template
 from tasker_core.engine.claim import Claim
 from tasker_core.engine.expand import plan_expansion
 from tasker_core.engine.finish import BEGUN, GROWN, Finished
-from tasker_core.engine.operate import reset_step
+from tasker_core.engine.inspect import list_steps
+from tasker_core.engine.operate import reset_step, resolve_step
 from tasker_core.errors import InvalidExpansion
 from tasker_core.payload import decode, encode
 from tasker_core.states import StepState, TaskState
@@ -68,6 +71,23 @@ steps:
     type: deferred_convergence
     handler: {callable: any}
     dependencies: [left_work, right_work]
+"""
+
+
+JOIN = """
+name: join
+namespace_name: shop
+version: 1.0.0
+steps:
+  - {name: validate, handler: {callable: x}}
+  - {name: one, type: batchable, handler: {callable: x}, batch_config: {}}
+  - {name: one_work, type: batch_worker, handler: {callable: x}, dependencies: [one]}
+  - {name: one_total, type: deferred_convergence, handler: {callable: x}, dependencies: [one_work]}
+  - {name: two, type: batchable, handler: {callable: x}, batch_config: {}}
+  - {name: two_work, type: batch_worker, handler: {callable: x}, dependencies: [two]}
+  - {name: two_total, type: deferred_convergence, handler: {callable: x}, dependencies: [two_work]}
+  - {name: start, type: decision, handler: {callable: x}, dependencies: [validate]}
+  - {name: p, handler: {callable: x}, dependencies: [start, one_total, two_total]}
 """
 
 
@@ -256,22 +276,122 @@ async def test_a_plan_for_a_task_that_has_grown_changes_nothing(conn, worker):
     assert await state(conn, task) is TaskState.COMPLETE
 
 
-async def test_a_convergence_that_has_begun_waits_for_no_more(conn, worker):
-    """The second decision comes too late for the shared convergence: nothing is added."""
+async def begin_late(conn: asyncpg.Connection, worker: Worker) -> tuple[Any, Finished]:
+    """Run one branch of the shared convergence to its end; plan the other only then."""
     flow = read(TWO_DECISIONS)
     task = await begin_one(conn, flow)
     await worker.run("start")
     decisions = by_name(await worker.claim())
     await worker.finish(await expanding(conn, flow, decisions["left"], chose("left_work")))
     await worker.run("left_work")
+    return task, await expanding(conn, flow, decisions["right"], chose("right_work"))
+
+
+async def test_a_convergence_that_is_only_enqueued_waits_for_more(conn, worker):
+    """The second decision takes the shared convergence out of the queue again."""
+    task, late = await begin_late(conn, worker)
     assert (await states(conn, task))["meet"] is StepState.ENQUEUED
 
-    late = await expanding(conn, flow, decisions["right"], chose("right_work"))
+    await worker.finish(late)
+
+    assert (await states(conn, task))["meet"] is StepState.PENDING
+    assert await run_rest(worker) == ["right_work", "meet"]
+    assert await state(conn, task) is TaskState.COMPLETE
+
+
+@pytest.mark.parametrize("end", ["running", "done", "failed"])
+async def test_a_convergence_that_has_begun_waits_for_no_more(conn, worker, end):
+    """Once it is claimed, the second decision comes too late: nothing is added."""
+    task, late = await begin_late(conn, worker)
+    meet = await worker.claim_one()
+    if end == "done":
+        await worker.succeed(meet)
+    elif end == "failed":
+        await worker.fail(meet, retryable=False)
+
     with pytest.raises(asyncpg.PostgresError) as caught:
         await worker.finish(late)
 
     assert caught.value.sqlstate == BEGUN
     assert set(await states(conn, task)) == {"start", "left", "right", "left_work", "meet"}
+
+
+async def test_two_empty_batches_that_end_at_once(conn, worker):
+    """What waits for two gates is added by the later of them, even when neither adds steps."""
+    flow = read(JOIN)
+    task = await begin_one(conn, flow)
+    await worker.run("validate")
+    claims = by_name(await worker.claim())
+    nothing = {"batch_processing_outcome": {"type": "no_batches"}}
+    await worker.finish(await expanding(conn, flow, claims["start"], chose("p")))
+    first = await expanding(conn, flow, claims["one"], nothing)
+    second = await expanding(conn, flow, claims["two"], nothing)
+
+    await worker.finish(first)
+    with pytest.raises(asyncpg.PostgresError) as caught:
+        await worker.finish(second)
+
+    assert caught.value.sqlstate == GROWN
+    assert "p" not in await states(conn, task)
+    await worker.finish(await expanding(conn, flow, claims["two"], nothing))
+    assert await run_rest(worker) == ["p"]
+    assert await state(conn, task) is TaskState.COMPLETE
+
+
+async def test_a_resolved_gate_keeps_nobody_waiting(conn, worker):
+    """Without a result, an analyzer adds nothing; what waited for it goes on."""
+    flow = read(JOIN)
+    task = await begin_one(conn, flow)
+    await worker.run("validate")
+    claims = by_name(await worker.claim())
+    nothing = {"batch_processing_outcome": {"type": "no_batches"}}
+    await worker.finish(await expanding(conn, flow, claims["start"], chose("p")))
+    await worker.finish(await expanding(conn, flow, claims["one"], nothing))
+    await worker.give_back(claims["two"])
+
+    two = await step_id(conn, task, "two")
+    await resolve_step(conn, task, two, actor="ops", reason="there is nothing")
+
+    assert await run_rest(worker) == ["p"]
+    assert await state(conn, task) is TaskState.COMPLETE
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_random_gates_in_random_order(conn, worker, seed):
+    """Whatever the template and the choices: every step after its dependencies, once."""
+    random = Random(seed)
+    flow = random_template(random, 14)
+    says = random_says(random, flow)
+    task = await begin_one(conn, flow)
+    ran: list[str] = []
+    late = []
+
+    while claims := await worker.claim():
+        claim = random.choice(claims)
+        await worker.give_back(*(one for one in claims if one is not claim))
+        step = flow.step(claim.template_step)
+        if step.type in ("decision", "batchable"):
+            end = await expanding(conn, flow, claim, says.result(step.name))
+        else:
+            end = done(claim, {})
+        try:
+            await worker.finish(end)
+            ran.append(claim.name)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate != BEGUN:
+                raise
+            late.append(claim.name)
+            await worker.fail(claim, retryable=False)
+
+    steps = await list_steps(conn, task)
+    assert (await state(conn, task) is TaskState.COMPLETE) == (late == [])
+    assert late or sorted(ran) == sorted(step.name for step in steps)
+    for step in flow.steps:
+        if step.type in ("batch_worker", "deferred_convergence") or step.name not in ran:
+            continue
+        for dependency in step.dependencies:
+            if dependency in ran:
+                assert ran.index(dependency) < ran.index(step.name)
 
 
 async def test_a_late_result_adds_nothing(conn, worker):

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from tasker_core.db.connect import Connection
 from tasker_core.errors import InvalidExpansion
-from tasker_core.payload import decode, encode
+from tasker_core.payload import decode, encode_known
 from tasker_core.templates.expansion import (
     ExistingStep,
     Expansion,
@@ -27,7 +27,6 @@ from tasker_core.templates.expansion import (
 from tasker_core.templates.model import BatchConfig, StepDefinition, TaskTemplate
 
 EXPANDING_TYPES = frozenset({"decision", "batchable"})
-MAX_BYTES = 64 * 1024 * 1024
 
 PLACEHOLDER_ID = "000"
 
@@ -52,6 +51,8 @@ async def plan_expansion(
     conn: Connection, template: TaskTemplate, step: StepDefinition, task_uuid: UUID, result: Any
 ) -> str | None:
     """Plan what follows from the result of a decision or of a batchable step.
+
+    The result must be one that `encode` takes.
 
     Returns:
         The expansion for finish_steps, as JSON text; None when nothing is to be added.
@@ -81,8 +82,8 @@ async def _planned(
             row["step_no"],
             row["name"],
             row["template_step"],
-            tuple(row["parents"]),
             row["is_open"],
+            tuple(row["parents"]),
             tuple(decode(row["chosen"]) or ()) if row["chosen"] else (),
         )
         for row in rows
@@ -218,7 +219,7 @@ def _as_json(expansion: Expansion) -> str | None:
         "steps": [_step(step) for step in expansion.steps],
         "rewirings": [_rewiring(rewiring) for rewiring in expansion.rewirings],
     }
-    return encode(facts, max_bytes=MAX_BYTES)
+    return encode_known(facts)  # all that comes from outside is a part of the result
 
 
 def _step(step: NewStep) -> dict[str, Any]:

@@ -29,8 +29,8 @@ class ExistingStep:
     step_no: int
     name: str
     template_step: str
+    is_open: bool  # it has not ended
     parents: tuple[int, ...] = ()
-    is_open: bool = False  # it has not ended
     chosen: tuple[str, ...] = ()  # by a decision that has ended
 
 
@@ -89,7 +89,7 @@ def expand_decision(
             steps would be created.
     """
     names = tuple(dict.fromkeys(chosen))
-    reachable = _reachable(template, decision) if names else []
+    reachable = steps_below(template, decision) if names else []
     for name in names:
         if name not in reachable:
             raise InvalidExpansion(decision, f"chose {name!r}", _advice(reachable))
@@ -285,7 +285,7 @@ class _Plan:
         return set(self.numbers[self.origin]).intersection(self.parents[number])
 
 
-def _reachable(template: TaskTemplate, decision: str) -> list[str]:
+def steps_below(template: TaskTemplate, decision: str) -> list[str]:
     """Name the steps below a decision, as far as the next gate."""
     below: list[str] = []
     seen = {decision}

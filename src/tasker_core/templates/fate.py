@@ -126,12 +126,10 @@ class _Fates:
                 left_out_by |= self.bit[dependency]
             elif not above.exists and kind not in _ENDS_OF_SEGMENTS:
                 left_out_by |= above.left_out_by
-        fate.left_out_by = left_out_by & ~fate.may_follow
-        if fate.left_out_by:
-            return
-        if waits or left_out_by & ~fate.follows:
-            fate.may_come = True
-        else:
+        fate.left_out_by = left_out_by & ~fate.follows
+        if waits or fate.left_out_by & fate.may_follow:
+            fate.may_come = True  # even if it is left out for sure: by whom, matters below it
+        elif not fate.left_out_by:
             fate.exists = step.name in self.chosen_by or self._comes_after_a_new_one(step)
 
     def _comes_after_a_new_one(self, step: StepDefinition) -> bool:
