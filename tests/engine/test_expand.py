@@ -12,7 +12,7 @@ from support.flows import Worker, begin_one, by_name, done, names, state, states
 from support.gates import random_says, random_template
 from tasker_core.engine.claim import Claim
 from tasker_core.engine.expand import plan_expansion
-from tasker_core.engine.finish import BEGUN, GROWN, Finished
+from tasker_core.engine.finish import GROWN, Finished
 from tasker_core.engine.inspect import list_steps
 from tasker_core.engine.operate import reset_step, resolve_step
 from tasker_core.errors import InvalidExpansion
@@ -276,44 +276,21 @@ async def test_a_plan_for_a_task_that_has_grown_changes_nothing(conn, worker):
     assert await state(conn, task) is TaskState.COMPLETE
 
 
-async def begin_late(conn: asyncpg.Connection, worker: Worker) -> tuple[Any, Finished]:
-    """Run one branch of the shared convergence to its end; plan the other only then."""
+@pytest.mark.parametrize("right", [("right_work",), ()])
+async def test_a_convergence_waits_until_both_decisions_have_ended(conn, worker, right):
+    """One branch is through before the other is chosen: the convergence is not there yet."""
     flow = read(TWO_DECISIONS)
     task = await begin_one(conn, flow)
     await worker.run("start")
     decisions = by_name(await worker.claim())
     await worker.finish(await expanding(conn, flow, decisions["left"], chose("left_work")))
     await worker.run("left_work")
-    return task, await expanding(conn, flow, decisions["right"], chose("right_work"))
+    assert "meet" not in await states(conn, task)
 
+    await worker.finish(await expanding(conn, flow, decisions["right"], chose(*right)))
 
-async def test_a_convergence_that_is_only_enqueued_waits_for_more(conn, worker):
-    """The second decision takes the shared convergence out of the queue again."""
-    task, late = await begin_late(conn, worker)
-    assert (await states(conn, task))["meet"] is StepState.ENQUEUED
-
-    await worker.finish(late)
-
-    assert (await states(conn, task))["meet"] is StepState.PENDING
-    assert await run_rest(worker) == ["right_work", "meet"]
+    assert await run_rest(worker) == [*right, "meet"]
     assert await state(conn, task) is TaskState.COMPLETE
-
-
-@pytest.mark.parametrize("end", ["running", "done", "failed"])
-async def test_a_convergence_that_has_begun_waits_for_no_more(conn, worker, end):
-    """Once it is claimed, the second decision comes too late: nothing is added."""
-    task, late = await begin_late(conn, worker)
-    meet = await worker.claim_one()
-    if end == "done":
-        await worker.succeed(meet)
-    elif end == "failed":
-        await worker.fail(meet, retryable=False)
-
-    with pytest.raises(asyncpg.PostgresError) as caught:
-        await worker.finish(late)
-
-    assert caught.value.sqlstate == BEGUN
-    assert set(await states(conn, task)) == {"start", "left", "right", "left_work", "meet"}
 
 
 async def test_two_empty_batches_that_end_at_once(conn, worker):
@@ -364,7 +341,7 @@ async def test_random_gates_in_random_order(conn, worker, seed):
     says = random_says(random, flow)
     task = await begin_one(conn, flow)
     ran: list[str] = []
-    late = []
+    source: dict[str, str] = {}  # each step's name in the template
 
     while claims := await worker.claim():
         claim = random.choice(claims)
@@ -374,24 +351,15 @@ async def test_random_gates_in_random_order(conn, worker, seed):
             end = await expanding(conn, flow, claim, says.result(step.name))
         else:
             end = done(claim, {})
-        try:
-            await worker.finish(end)
-            ran.append(claim.name)
-        except asyncpg.PostgresError as error:
-            if error.sqlstate != BEGUN:
-                raise
-            late.append(claim.name)
-            await worker.fail(claim, retryable=False)
+        await worker.finish(end)
+        ran.append(claim.name)
+        source[claim.name] = claim.template_step
 
-    steps = await list_steps(conn, task)
-    assert (await state(conn, task) is TaskState.COMPLETE) == (late == [])
-    assert late or sorted(ran) == sorted(step.name for step in steps)
-    for step in flow.steps:
-        if step.type in ("batch_worker", "deferred_convergence") or step.name not in ran:
-            continue
-        for dependency in step.dependencies:
-            if dependency in ran:
-                assert ran.index(dependency) < ran.index(step.name)
+    assert await state(conn, task) is TaskState.COMPLETE
+    assert sorted(ran) == sorted(step.name for step in await list_steps(conn, task))
+    for at, name in enumerate(ran):
+        after = {source[later] for later in ran[at:]}
+        assert after.isdisjoint(flow.step(source[name]).dependencies)
 
 
 async def test_a_late_result_adds_nothing(conn, worker):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from random import Random
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.gates import Says, random_says, random_template
@@ -24,10 +22,6 @@ from tasker_core.templates.graph import ancestors, initial_steps
 from tasker_core.templates.model import TaskTemplate
 
 RANDOMS = st.randoms(use_true_random=False)
-
-
-class Begun(Exception):
-    """A convergence that is to wait for more has run already."""
 
 
 class Task:
@@ -52,7 +46,6 @@ class Task:
                 self.name[number],
                 self.source[number],
                 number not in self.ended,
-                tuple(sorted(self.parents[number])),
                 self.says.chosen.get(self.source[number], ()) if number in self.ended else (),
             )
             for number in sorted(self.name)
@@ -88,9 +81,6 @@ class Task:
 
     def _add(self, plan: Expansion) -> None:
         assert plan.known_steps == len(self.name)
-        for wire in plan.rewirings:
-            if wire.gains_parents and wire.step_no in self.ended:
-                raise Begun
         for step in plan.steps:
             assert step.name not in self.name.values()
             assert self.template.step(step.template_step).type == "batch_worker" or not (
@@ -99,16 +89,9 @@ class Task:
             assert step.parents, "a step that waits for nothing"
             self._put(step.step_no, step.name, step.template_step, step.parents)
             self.children[step.step_no] = set(step.children)
-        for wire in plan.rewirings:
-            own, below = self.parents[wire.step_no], self.children[wire.step_no]
-            assert not own & set(wire.gains_parents)
-            assert own >= set(wire.loses_parents)
-            self.parents[wire.step_no] = (own | set(wire.gains_parents)) - set(wire.loses_parents)
-            assert not below & set(wire.gains_children)
-            assert below >= set(wire.loses_children)
-            self.children[wire.step_no] = (below | set(wire.gains_children)) - set(
-                wire.loses_children
-            )
+        for number, children in plan.new_children.items():
+            assert min(children) > plan.known_steps
+            self.children[number].update(children)
         for number, parents in self.parents.items():
             assert all(number in self.children[parent] for parent in parents)
         assert sum(map(len, self.children.values())) == sum(map(len, self.parents.values()))
@@ -124,31 +107,11 @@ class Task:
             self.end(pick(ready))
 
 
-def patient(task: Task, random: Random) -> Callable[[list[int]], int]:
-    """Pick any ready step but a convergence as long as there is one.
-
-    So no convergence has begun when more comes that it is to wait for.
-    """
-    place = {name: at for at, name in enumerate(in_order(task.template))}
-
-    def pick(ready: list[int]) -> int:
-        others = [n for n in ready if not is_convergence(task, task.source[n])]
-        return random.choice(others) if others else min(ready, key=lambda n: place[task.source[n]])
-
-    return pick
-
-
-def is_convergence(task: Task, source: str) -> bool:
-    return task.template.step(source).type == "deferred_convergence"
-
-
-def check_order(task: Task, *, convergences: bool) -> None:
+def check_order(task: Task) -> None:
     """No step ran before a dependency of its template that exists in the end."""
     place = {number: at for at, number in enumerate(task.ended)}
     for number in task.ended:
         step = task.template.step(task.source[number])
-        if step.type == "deferred_convergence" and not convergences:
-            continue
         for dependency in step.dependencies:
             for above in task.numbers(dependency):
                 assert above in place, f"{step.name} ran, and {dependency} has not"
@@ -209,33 +172,15 @@ def test_any_order_of_ends_gives_the_same_steps(random, size):
     runs = [Task(template, says) for _ in range(3)]
 
     for task in runs:
-        task.run(patient(task, random))
+        task.run(random.choice)
         assert sorted(task.ended) == sorted(task.name)
-        check_order(task, convergences=True)
+        check_order(task)
         check_choices(task)
         for gate in task.existing():
             if template.step(gate.template_step).type == "batchable":
                 assert expand_nothing(template, task.existing(), gate.template_step).steps == []
 
     assert shape(runs[0]) == shape(runs[1]) == shape(runs[2])
-
-
-@settings(max_examples=300)
-@given(RANDOMS, st.integers(4, 16))
-def test_no_order_runs_a_plain_step_too_early(random, size):
-    """Where convergences run as soon as they can, one may have begun; nothing else is early."""
-    template = random_template(random, size)
-    task = Task(template, random_says(random, template))
-
-    try:
-        task.run(random.choice)
-    except Begun:
-        event("a convergence had begun")
-    else:
-        event("complete")
-        assert sorted(task.ended) == sorted(task.name)
-        check_order(task, convergences=False)
-        check_choices(task)
 
 
 # --- the cases that taught the rule ------------------------------------------------------
@@ -365,7 +310,7 @@ def test_a_join_waits_for_a_batch_below_the_same_decision(batches, waits_for):
 
 @pytest.mark.parametrize(("inner", "exists"), [(("y",), True), ((), False)])
 def test_a_step_may_follow_a_choice_by_way_of_a_convergence(inner, exists):
-    """The convergence is there before it is known whether the choice leads to it."""
+    """Whether it does may be known long before the convergence comes, or only then."""
     template = build(
         start=("standard", []),
         route=("decision", ["start"]),
@@ -399,16 +344,13 @@ def test_a_choice_beyond_a_step_that_two_decisions_leave_out(order, both):
     assert task.exists("far") == both
 
 
-def test_a_long_chain_is_refused_soon():
-    """A hundred steps are counted, and not the two thousand behind them."""
+def test_a_long_chain_is_refused():
+    """A decision leads to a hundred new steps at the most, all that follows included."""
     chain = {f"k{n}": ("standard", [f"k{n - 1}"]) for n in range(2000, 0, -1)}
     template = build(
         **chain, k0=("standard", ["route"]), route=("decision", ["s"]), s=("standard", [])
     )
-    existing = [ExistingStep(1, "s", "s", False), ExistingStep(2, "route", "route", True, (1,))]
+    existing = [ExistingStep(1, "s", "s", False), ExistingStep(2, "route", "route", True)]
 
-    begun = time.process_time()
     with pytest.raises(InvalidExpansion, match="more than 100 new steps"):
         expand_decision(template, existing, "route", ["k0"])
-
-    assert time.process_time() - begun < 0.5

@@ -19,7 +19,6 @@ from tasker_core.templates.expansion import (
     ExistingStep,
     Expansion,
     NewStep,
-    Rewiring,
     expand_batch,
     expand_decision,
     expand_nothing,
@@ -35,7 +34,7 @@ MANY_STEPS = 1000
 
 _STEPS = """
 select
-    step_no, name, coalesce(template_step, name) as template_step, parents,
+    step_no, name, coalesce(template_step, name) as template_step,
     state not in ('complete', 'resolved_manually') as is_open,
     case
         when state = 'complete' and coalesce(template_step, name) = any ($2)
@@ -83,7 +82,6 @@ async def _planned(
             row["name"],
             row["template_step"],
             row["is_open"],
-            tuple(row["parents"]),
             tuple(decode(row["chosen"]) or ()) if row["chosen"] else (),
         )
         for row in rows
@@ -211,13 +209,16 @@ def _as_json(expansion: Expansion) -> str | None:
     One that adds nothing counts as long as gates are open: should another of them end
     at the same moment, what waits for both would be added by neither.
     """
-    if not (expansion.steps or expansion.rewirings or expansion.open_gates):
+    if not (expansion.steps or expansion.open_gates):
         return None
     facts = {
         "known_steps": expansion.known_steps,
         "open_gates": expansion.open_gates,
         "steps": [_step(step) for step in expansion.steps],
-        "rewirings": [_rewiring(rewiring) for rewiring in expansion.rewirings],
+        "new_children": [
+            {"step_no": number, "children": children}
+            for number, children in expansion.new_children.items()
+        ],
     }
     return encode_known(facts)  # all that comes from outside is a part of the result
 
@@ -230,14 +231,4 @@ def _step(step: NewStep) -> dict[str, Any]:
         "parents": step.parents,
         "children": step.children,
         "inputs": step.inputs,
-    }
-
-
-def _rewiring(rewiring: Rewiring) -> dict[str, Any]:
-    return {
-        "step_no": rewiring.step_no,
-        "gains_parents": rewiring.gains_parents,
-        "loses_parents": rewiring.loses_parents,
-        "gains_children": rewiring.gains_children,
-        "loses_children": rewiring.loses_children,
     }

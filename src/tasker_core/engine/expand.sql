@@ -2,15 +2,13 @@
 --
 -- in     what templates/expansion.py planned: {"known_steps": int, "open_gates": [step_no],
 --        "steps": [{"step_no", "name", "template_step", "parents", "children", "inputs"}],
---        "rewirings": [{"step_no", "gains_parents", "loses_parents", "gains_children",
---        "loses_children"}]};
+--        "new_children": [{"step_no", "children"}] of steps that exist};
 --        ending are the steps of the task whose end is being recorded: their children are
 --        counted down right after this
 -- out    the lanes of the steps that are ready at once, null when there are none
 -- raises TK001 when the task has grown since the plan was made, or a gate that was open
---        then has ended: plan again; TK002 when a step that was to wait for more has begun
--- locks  delayed, ready: what was enqueued and waits for more is taken out; the caller
---        holds the task
+--        then has ended: plan again
+-- locks  nothing of its own: the caller holds the task
 
 create function tasker.expand_task(its_task uuid, ending int[], expansion json) returns int[]
 language plpgsql
@@ -33,12 +31,6 @@ begin
         raise exception 'task % has moved on', its_task using errcode = 'TK001';
     end if;
 
-    perform tasker.hold_back(its_task, array(
-        select wire.step_no
-        from json_to_recordset(expansion -> 'rewirings') as wire (step_no int, gains_parents int[])
-        where cardinality(wire.gains_parents) > 0
-    ));
-
     insert into tasker.steps (
         task_uuid, step_no, lane, first_delay_ms, max_delay_ms, max_attempts, backoff, name,
         template_step, parents, children, inputs, parents_left
@@ -55,18 +47,11 @@ begin
     join tasker.template_steps as known
         on known.template_uuid = task.template_uuid and known.name = new.template_step;
 
+    -- new numbers are higher than all that are there: the children stay in order
     update tasker.steps as step
-    set
-        parents = tasker.rewire(step.parents, wire.gains_parents, wire.loses_parents),
-        children = tasker.rewire(step.children, wire.gains_children, wire.loses_children),
-        parents_left = step.parents_left
-        + tasker.count_waits(its_task, wire.gains_parents, ending)
-        - tasker.count_waits(its_task, wire.loses_parents, ending)
-    from json_to_recordset(expansion -> 'rewirings') as wire (
-        step_no int, gains_parents int[], loses_parents int[],
-        gains_children int[], loses_children int[]
-    )
-    where step.task_uuid = its_task and step.step_no = wire.step_no;
+    set children = step.children || parent.children
+    from json_to_recordset(expansion -> 'new_children') as parent (step_no int, children int[])
+    where step.task_uuid = its_task and step.step_no = parent.step_no;
 
     -- a step all of whose parents are done already would be released by nobody
     with freed as (
@@ -81,36 +66,6 @@ begin
 
     select array_agg(distinct freed.lane) into ready_lanes from freed;
     return ready_lanes;
-end;
-$$;
-
--- Take steps that are to wait for more out of the queue; refuse when one has begun.
---
--- locks  delayed, ready: in this order, and before leases are read, since a claim that is
---        under way moves a step from ready to leases
-create function tasker.hold_back(its_task uuid, step_nos int[]) returns void
-language plpgsql
-as $$
-declare
-    begun text;
-begin
-    if step_nos = '{}' then
-        return;
-    end if;
-    delete from tasker.delayed as d where d.task_uuid = its_task and d.step_no = any (step_nos);
-    delete from tasker.ready as r where r.task_uuid = its_task and r.step_no = any (step_nos);
-
-    select string_agg(step.name, ', ' order by step.step_no) into begun
-    from tasker.steps as step
-    where step.task_uuid = its_task and step.step_no = any (step_nos) and (
-        step.state <> 'pending' or exists (
-            select from tasker.leases as lease
-            where lease.task_uuid = its_task and lease.step_no = step.step_no
-        )
-    );
-    if begun is not null then
-        raise exception '% has begun and cannot wait for more steps', begun using errcode = 'TK002';
-    end if;
 end;
 $$;
 
@@ -130,15 +85,4 @@ begin
             or parent.step_no = any (ending)
     );
 end;
-$$;
-
-create function tasker.rewire(present int[], gains int[], loses int[]) returns int[]
-language sql immutable
-as $$
-    select coalesce(array_agg(number order by number), '{}')
-    from (
-        select unnest(present || gains) as number
-        except
-        select unnest(loses)
-    ) as kept
 $$;

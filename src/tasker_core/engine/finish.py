@@ -15,8 +15,7 @@ from uuid import UUID
 from tasker_core.db.connect import Connection
 from tasker_core.engine.claim import Work, read_work
 
-GROWN = "TK001"  # the task has more steps than the expansion was planned for: plan again
-BEGUN = "TK002"  # a step that was to wait for the new ones has begun
+GROWN = "TK001"  # the task has moved on since the expansion was planned: plan again
 
 _FINISH = (
     "select * from tasker.finish_steps($1, $2, $3, $4, $5::json[], $6::json[], $7, $8, "
@@ -57,8 +56,8 @@ async def finish_steps(
     nothing else.
 
     Raises:
-        asyncpg.PostgresError: With sqlstate GROWN or BEGUN when an expansion does not fit
-            the task any more; nothing is recorded then.
+        asyncpg.PostgresError: With sqlstate GROWN when an expansion does not fit the task
+            any more; nothing is recorded then.
 
     Returns:
         The claims, the refusals, and the time until the next delayed step is due.

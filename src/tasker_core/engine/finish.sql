@@ -87,6 +87,7 @@ declare
     halted_tasks uuid[];
     released_tasks uuid[];
     yielded_lanes int[];
+    added_lanes int[];
     done_expansions json[];
     places tid[];
 begin
@@ -209,16 +210,18 @@ begin
         perform tasker.count_failures(failed_tasks);
     end if;
     if expansions is not null then
-        perform tasker.expand_task(
-            planned.task_uuid,
-            array(
-                select done.step_no
-                from unnest(done_tasks, done_steps) as done (task_uuid, step_no)
-                where done.task_uuid = planned.task_uuid
-            ),
-            planned.expansion
-        )
+        select array_agg(distinct added.lane) into added_lanes
         from unnest(done_tasks, done_expansions) as planned (task_uuid, expansion)
+        cross join
+            lateral unnest(tasker.expand_task(
+                planned.task_uuid,
+                array(
+                    select done.step_no
+                    from unnest(done_tasks, done_steps) as done (task_uuid, step_no)
+                    where done.task_uuid = planned.task_uuid
+                ),
+                planned.expansion
+            )) as added (lane)
         where planned.expansion is not null;
     end if;
     if done_tasks is not null then
@@ -228,7 +231,7 @@ begin
             moment, done_tasks, done_steps, for_worker, lanes, room, lease
         ) as r;
     end if;
-    released_lanes := released_lanes || yielded_lanes;
+    released_lanes := released_lanes || yielded_lanes || added_lanes;
     if failed_tasks is not null or halted_tasks is not null then
         perform tasker.park_steps(failed_tasks || halted_tasks);
     end if;

@@ -13,10 +13,10 @@ import asyncpg
 
 from tasker_core.db.connect import Connection
 from tasker_core.engine.expand import EXPANDING_TYPES, plan_expansion, plan_resolution
-from tasker_core.engine.finish import BEGUN, GROWN
+from tasker_core.engine.finish import GROWN
 from tasker_core.engine.ids import task_and_step_no
 from tasker_core.engine.register import TemplateShelf
-from tasker_core.errors import InvalidExpansion, TransitionRefused, UnknownStep, UnknownTask
+from tasker_core.errors import TransitionRefused, UnknownStep, UnknownTask
 from tasker_core.payload import encode
 
 
@@ -169,8 +169,6 @@ async def _settle(
                 force,
             )
         except asyncpg.PostgresError as error:
-            if error.sqlstate == BEGUN:
-                raise InvalidExpansion(str(step_uuid), "adds steps too late", str(error)) from None
             if error.sqlstate != GROWN:
                 raise
 

@@ -11,8 +11,8 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tasker_core.errors import InvalidExpansion
@@ -30,7 +30,6 @@ class ExistingStep:
     name: str
     template_step: str
     is_open: bool  # it has not ended
-    parents: tuple[int, ...] = ()
     chosen: tuple[str, ...] = ()  # by a decision that has ended
 
 
@@ -46,17 +45,6 @@ class NewStep:
     inputs: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rewiring:
-    """What a step that exists gains and loses."""
-
-    step_no: int
-    gains_parents: tuple[int, ...] = ()
-    loses_parents: tuple[int, ...] = ()
-    gains_children: tuple[int, ...] = ()
-    loses_children: tuple[int, ...] = ()
-
-
 @dataclass(slots=True)
 class Expansion:
     """What is to be added to a task that had `known_steps` steps when this was planned."""
@@ -64,7 +52,7 @@ class Expansion:
     known_steps: int
     open_gates: tuple[int, ...] = ()  # those that were open then, but for the one that ends
     steps: list[NewStep] = field(default_factory=list)
-    rewirings: list[Rewiring] = field(default_factory=list)
+    new_children: dict[int, tuple[int, ...]] = field(default_factory=dict)  # of those known
 
 
 def expand_decision(
@@ -76,9 +64,9 @@ def expand_decision(
     """Plan what follows from a decision.
 
     Created are the chosen steps; what comes after them, up to the next decision; a
-    convergence that waits for any of them, for exactly those of its dependencies that
-    exist; and what comes after that. A step that waits for something that may yet come
-    is created when it is known whether it does.
+    convergence of any of them, which waits for exactly those of its dependencies that
+    exist; and what comes after that. What waits for something that may yet come is
+    created when it is known whether it does.
 
     Args:
         decision: The decision step, by its name in the template.
@@ -150,7 +138,6 @@ class _Plan:
         self.known_steps = len(existing)
         self.names = {step.name for step in existing}
         self.numbers: dict[str, list[int]] = {}  # by the name in the template
-        self.parents = {step.step_no: step.parents for step in existing}
         self.open_gates: dict[str, int] = {}
         self.chosen: dict[str, tuple[str, ...]] = {}
         for step in existing:
@@ -162,8 +149,6 @@ class _Plan:
                 self.chosen[step.template_step] = step.chosen
         if template.step(origin).type == "decision":
             self.chosen[origin] = chosen
-        self.old = frozenset(self.numbers)
-        self.new: set[str] = set()  # names in the template
         self.added: list[tuple[int, str, StepDefinition, dict[str, Any] | None]] = []
 
     def add(
@@ -174,7 +159,6 @@ class _Plan:
             raise InvalidExpansion(definition.name, f"exists already as {name!r}", "rename one")
         number = self.known_steps + len(self.added) + 1
         self.names.add(name)
-        self.new.add(definition.name)
         self.numbers.setdefault(definition.name, []).append(number)
         self.added.append((number, name, definition, inputs))
 
@@ -197,41 +181,15 @@ class _Plan:
         for (number, *_), above in zip(self.added, parents, strict=True):
             for parent in above:
                 children.setdefault(parent, []).append(number)
-        rewirings = self._rewirings(children)
         steps = [
             NewStep(number, name, definition.name, above, tuple(children.get(number, ())), inputs)
             for (number, name, definition, inputs), above in zip(self.added, parents, strict=True)
         ]
-        return Expansion(
-            self.known_steps, tuple(sorted(self.open_gates.values())), steps, rewirings
-        )
-
-    def _rewirings(self, children: dict[int, list[int]]) -> list[Rewiring]:
-        """Let steps that exist know of new parents and children."""
-        found: dict[int, Rewiring] = {}
-        losses: dict[int, list[int]] = {}
-        for rewiring in self._waiting_for_more():
-            found[rewiring.step_no] = rewiring
-            for parent in rewiring.gains_parents:
-                children.setdefault(parent, []).append(rewiring.step_no)
-            for parent in rewiring.loses_parents:
-                losses.setdefault(parent, []).append(rewiring.step_no)
-        for own in children.values():
-            own.sort()
-        for parent in {*children, *losses}:
-            if parent <= self.known_steps:
-                found[parent] = replace(
-                    found.get(parent, Rewiring(parent)),
-                    gains_children=tuple(children.get(parent, ())),
-                    loses_children=tuple(losses.get(parent, ())),
-                )
-        return sorted(found.values(), key=lambda rewiring: rewiring.step_no)
+        known = {step: tuple(own) for step, own in children.items() if step <= self.known_steps}
+        return Expansion(self.known_steps, tuple(sorted(self.open_gates.values())), steps, known)
 
     def _parents(self, definition: StepDefinition) -> tuple[int, ...]:
-        """Give the numbers of its dependencies, and of analyzers that have yet to expand.
-
-        A step that has none of them waits for the decisions that chose it.
-        """
+        """Give the numbers of its dependencies, or else of the decisions that chose it."""
         found: set[int] = set()
         for dependency in definition.dependencies:
             kind = self.template.step(dependency).type
@@ -240,49 +198,11 @@ class _Plan:
                     found.update(self.numbers[dependency])
                 continue
             found.update(self.numbers.get(dependency, ()))
-            if kind == "batch_worker":
-                found.update(self._waiting_analyzers(dependency))
         if not found:
             for decision, chosen in self.chosen.items():
                 if definition.name in chosen:
                     found.update(self.numbers[decision])
         return tuple(sorted(found))
-
-    def _waiting_analyzers(self, worker: str) -> set[int]:
-        """Give the numbers of the analyzers that have yet to make instances of a batch worker."""
-        above = self.template.step(worker).dependencies
-        new = self.new.intersection(above)
-        return {
-            number
-            for analyzer in above
-            if self.template.step(analyzer).type == "batchable"
-            and (analyzer in new or analyzer in self.open_gates)
-            for number in self.numbers[analyzer]
-        }
-
-    def _waiting_for_more(self) -> Iterator[Rewiring]:
-        """Let convergences that exist wait for the new steps too.
-
-        Where one waited for the analyzer in place of its workers, the workers take over.
-        """
-        for step in self.template.steps:
-            if step.type != "deferred_convergence" or step.name not in self.old:
-                continue
-            gains = [
-                number
-                for name in self.new.intersection(step.dependencies)
-                for number in self.numbers[name]
-                if number > self.known_steps
-            ]
-            for number in self.numbers[step.name] if gains else ():
-                loses = self._relieved(step, number)
-                yield Rewiring(number, tuple(sorted(gains)), tuple(sorted(loses)))
-
-    def _relieved(self, step: StepDefinition, number: int) -> set[int]:
-        """Say whether the analyzer stood in for its workers, and is relieved by them."""
-        if self.origin in step.dependencies:
-            return set()
-        return set(self.numbers[self.origin]).intersection(self.parents[number])
 
 
 def steps_below(template: TaskTemplate, decision: str) -> list[str]:

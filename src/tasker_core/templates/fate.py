@@ -39,7 +39,7 @@ class _Fate:
     """What becomes of one step. Sets of decisions are bits of a number."""
 
     exists: bool = False
-    may_come: bool = False
+    may_come: bool = False  # of a batch worker: one more of its steps
     follows: int = 0  # the decisions whose choice it is, or comes after
     may_follow: int = 0  # those, and the ones that may yet lead here
     left_out_by: int = 0  # why it never comes
@@ -81,14 +81,16 @@ class _Fates:
         for name in order:
             step = self.template.step(name)
             fate = self.fates[name] = self._followed(step)
+            if step.type == "batch_worker":
+                fate.exists = name in self.course.existing
+                fate.may_come = self._may_be_cut(step)
+                continue
             if name in self.course.existing:
                 fate.exists = True
                 continue
-            if step.type == "batch_worker":
-                fate.may_come = self._may_be_cut(step)
-            elif step.type == "deferred_convergence":
-                fate.exists = self._comes_after_a_new_one(step)
-                fate.may_come = not fate.exists and self._may_any_come(step)
+            if step.type == "deferred_convergence":
+                fate.may_come = any(self.fates[above].may_come for above in step.dependencies)
+                fate.exists = not fate.may_come and self._comes_after_a_new_one(step)
             else:
                 self._decide_plain(step, fate)
             if fate.exists:
@@ -137,9 +139,6 @@ class _Fates:
         return any(
             self.fates[name].exists and name not in self.initial for name in step.dependencies
         )
-
-    def _may_any_come(self, step: StepDefinition) -> bool:
-        return any(self.fates[name].may_come for name in step.dependencies)
 
     def _may_be_cut(self, worker: StepDefinition) -> bool:
         return any(

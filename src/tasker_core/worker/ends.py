@@ -9,7 +9,7 @@ import asyncpg
 
 from tasker_core.db.connect import Connection
 from tasker_core.engine.expand import plan_expansion
-from tasker_core.engine.finish import BEGUN, Finished
+from tasker_core.engine.finish import Finished
 from tasker_core.errors import InvalidExpansion
 from tasker_core.handlers.result import StepHandlerResult
 from tasker_core.payload import encode
@@ -46,13 +46,11 @@ async def _expanded(conn: Connection, one: Finished) -> Finished:
 
 def is_unaccepted(error: asyncpg.PostgresError) -> bool:
     """Say whether the fault lies with a result, and not with the database or the connection."""
-    return isinstance(error, _UNACCEPTED) or error.sqlstate == BEGUN
+    return isinstance(error, _UNACCEPTED)
 
 
 def rejected(one: Finished, error: asyncpg.PostgresError) -> Finished:
     """Fail a step whose result the database does not accept."""
-    if error.sqlstate == BEGUN and isinstance(one, Ended):
-        return _failure(one, f"the steps cannot be added: {error}", _error_type(one))
     return _failure(one, f"the database does not accept the result: {error}", "invalid_result")
 
 
