@@ -60,9 +60,9 @@ class StepPlan:
         )
 
     def learn(self, seconds: float) -> None:
-        """Take one more run into account."""
-        usual = self.usual_seconds
-        self.usual_seconds = seconds if usual is None else usual + (seconds - usual) / 8
+        """Take one more run into account; a slow one may only have waited for its turn."""
+        usual = seconds if self.usual_seconds is None else self.usual_seconds
+        self.usual_seconds = usual + (seconds - usual) / (8 if seconds > usual else 2)
 
     def ancestors(self) -> frozenset[str]:
         """Name every step before this one. Many are counted anew: n steps have n² of them."""
