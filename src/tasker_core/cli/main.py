@@ -96,7 +96,7 @@ def load(name: str) -> TyperCommand | TyperGroup:
     loaded: Any = typer.main.get_command(getattr(module, f"{name}_app"))
     loaded.name = name
     loaded.help = entry.help if isinstance(loaded, TyperGroup) else loaded.help
-    return loaded  # type: ignore[no-any-return]
+    return loaded  # type: ignore[no-any-return] # typer brings its own classes of click
 
 
 app = typer.Typer(
