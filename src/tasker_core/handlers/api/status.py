@@ -91,9 +91,8 @@ def whole_retry_after(headers: Mapping[str, str]) -> int | None:
     text = headers.get("retry-after")
     if text is None:
         return None
-    if re.fullmatch(r"\s*[+-]?\d{1,18}\s*", text) is None:
-        return UNREADABLE_RETRY_AFTER
-    return max(0, int(text))
+    seconds = re.fullmatch(r"\s*([+-]?\d{1,18})\s*", text)
+    return max(0, int(seconds[1])) if seconds else UNREADABLE_RETRY_AFTER
 
 
 _SECRET = re.compile(
