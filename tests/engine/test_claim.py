@@ -251,3 +251,53 @@ async def test_a_lease_lasts_as_long_as_asked(conn, worker, clock):
     await worker.claim_one()
 
     assert await conn.fetchval("select ends_at from tasker.leases") == START + worker.lease
+
+
+async def test_a_point_of_priority_is_worth_a_minute(conn, worker, clock):
+    """So whoever waits goes before all that come later than that, however urgent they are."""
+    patient = await begin_one(conn, template())
+    await clock.advance(4 * 60)
+    before = await begin_one(conn, template(), priority=5)
+    await clock.advance(2 * 60)
+    after = await begin_one(conn, template(), priority=5)
+
+    claimed = [(await worker.claim(1))[0].task_uuid for _ in range(3)]
+
+    assert claimed == [before, patient, after]
+
+
+async def test_namespaces_share_what_a_worker_has_room_for(conn, worker):
+    """A flood in one does not hold up the others; what one does not need is for the rest."""
+    flood = await begin(conn, template(namespace="flood"), 10)
+    few = await begin(conn, template(namespace="few"), 1)
+    some = await begin(conn, template(namespace="some"), 5)
+    worker.lanes = await served(conn, "flood", "few", "some")
+
+    claimed = [claim.task_uuid for claim in await worker.claim(9)]
+
+    assert claimed == [*sorted(flood)[:3], *few, *sorted(some)]
+
+
+async def test_the_namespace_named_first_is_served_first(conn, worker):
+    """A worker with room for one step names another one each time."""
+    await begin(conn, template(namespace="flood"), 10)
+    few = await begin_one(conn, template(namespace="few"))
+    worker.lanes = await served(conn, "few", "flood")
+
+    assert [claim.task_uuid for claim in await worker.claim(1)] == [few]
+
+
+async def test_whatever_one_namespace_leaves_goes_to_the_others(conn, worker):
+    """Also to those that had their share already."""
+    flood = await begin(conn, template(namespace="flood"), 10)
+    few = await begin(conn, template(namespace="few"), 2)
+    worker.lanes = await served(conn, "flood", "few")
+
+    claimed = [claim.task_uuid for claim in await worker.claim(8)]
+
+    assert claimed == [*sorted(flood)[:4], *sorted(few), *sorted(flood)[4:6]]
+
+
+async def served(conn, *namespaces):
+    lanes = await list_lanes(conn)
+    return [lane.lane for name in namespaces for lane in lanes if lane.namespace == name]

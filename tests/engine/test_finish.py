@@ -22,6 +22,7 @@ from support.flows import (
     states,
     template,
 )
+from tasker_core.engine.claim import list_lanes
 from tasker_core.engine.inspect import get_step, get_task, list_attempts, list_transitions
 from tasker_core.engine.operate import cancel_task
 from tasker_core.engine.sweep import sweep
@@ -496,3 +497,16 @@ async def test_a_worker_without_room_is_handed_nothing(conn, worker):
 
     assert work.claims == []
     assert (await states(conn, task))["b"] is StepState.ENQUEUED
+
+
+async def test_nothing_is_handed_over_while_another_namespace_waits(conn, worker):
+    """Else one that has long chains would keep every slot."""
+    chain = await begin_one(conn, template(CHAIN))
+    first = await worker.claim_one()
+    other = await begin_one(conn, template(CHAIN, namespace="other"))
+    worker.lanes = [lane.lane for lane in await list_lanes(conn)][::-1]
+
+    work = await worker.succeed(first, claim=1)
+
+    assert [one.task_uuid for one in work.claims] == [other]
+    assert (await states(conn, chain))["b"] is StepState.ENQUEUED

@@ -96,7 +96,7 @@ class Task:
 
     uuid: UUID
     halts: bool
-    priority: int
+    rank: int  # the lowest goes first
     steps: dict[int, Step]
     ended: str | None = None
 
@@ -165,15 +165,15 @@ class Model:
     def handed(
         self, lanes: Collection[str], limit: int, before: set[tuple[UUID, int]]
     ) -> list[tuple[str, int, UUID, int]]:
-        """Say what a finish hands over: what it released, unless something more urgent waits."""
+        """Say what a finish hands over: what it released, unless what ranks before it waits."""
         enqueued = [
-            (step.lane, -task.priority, task.uuid, step.no)
+            (step.lane, task.rank, task.uuid, step.no)
             for task, step in self.steps("enqueued")
             if step.lane in lanes
         ]
         waiting = [one[1] for one in enqueued if one[2:] in before]
         released = [one for one in enqueued if one[2:] not in before]
-        urgent = min(waiting, default=100)
+        urgent = min(waiting, default=2**31)
         return sorted((one for one in released if one[1] <= urgent), key=lambda one: one[1:])[
             :limit
         ]
@@ -181,14 +181,14 @@ class Model:
     def best(
         self, lanes: list[str], limit: int, without: Collection[tuple[UUID, int]] = ()
     ) -> list[tuple[str, int, UUID]]:
-        """Say what a claim must bring: (lane, priority, task) of each step, best first.
+        """Say what a claim must bring: (lane, rank, task) of each step, best first.
 
         Of lanes whose first steps are equally good, the order is that of `lanes`.
         """
         queues: dict[str, list[tuple[int, UUID]]] = {}
         for task, step in self.steps("enqueued"):
             if step.lane in lanes and (task.uuid, step.no) not in without:
-                queues.setdefault(step.lane, []).append((-task.priority, task.uuid))
+                queues.setdefault(step.lane, []).append((task.rank, task.uuid))
         for queue in queues.values():
             queue.sort()
         order = sorted((lane for lane in lanes if lane in queues), key=lambda lane: queues[lane][0])
@@ -374,6 +374,7 @@ class Moves(RuleBasedStateMachine):
 
     async def _create(self, flow: dict[str, Any], copies: int, priority: int) -> None:
         made = template(name=f"flow_{next(self._names)}", **flow)
+        rank = round((await self._clock.now()).timestamp()) - 60 * priority
         for uuid in await begin(self._conn, made, copies, priority=priority):
             steps = [
                 Step(no, name, flow["callables"][name], [], flow["retries"][name])
@@ -382,7 +383,7 @@ class Moves(RuleBasedStateMachine):
             number = {step.name: step.no for step in steps}
             for step in steps:
                 step.parents = [number[parent] for parent in flow["graph"][step.name]]
-            task = Task(uuid, made.on_failure == "halt", priority, {s.no: s for s in steps})
+            task = Task(uuid, made.on_failure == "halt", rank, {s.no: s for s in steps})
             task.move_on(await self._clock.now())
             self.model.tasks[uuid] = task
         served = await list_lanes(self._conn)
@@ -409,7 +410,7 @@ class Moves(RuleBasedStateMachine):
         for claim in work.claims:
             task = self.model.tasks[claim.task_uuid]
             step = task.steps[claim.step_no]
-            found.append((step.lane, -task.priority, task.uuid))
+            found.append((step.lane, task.rank, task.uuid))
             assert step.state == "enqueued"
             assert (claim.name, claim.attempt) == (step.name, step.executions + 1)
             assert (claim.forgiven, claim.max_attempts) == (step.forgiven, step.max_attempts)

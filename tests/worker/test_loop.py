@@ -112,6 +112,24 @@ async def test_a_batch_too_large_for_one_call_goes_in_several(bench, monkeypatch
 # --- which ------------------------------------------------------------------------------
 
 
+async def test_a_flood_in_one_namespace_does_not_hold_up_another(bench):
+    """A worker with a single slot takes from each in turn."""
+    ran = []
+
+    async def note(context):
+        ran.append(context.namespace)
+        return {}
+
+    for _ in range(6):
+        await bench.begin(template(ONE, namespace="flood"))
+    last = [await bench.begin(template(ONE, namespace="few")) for _ in range(2)]
+    await bench.worker({"a": note}, worker_concurrency=1)
+
+    assert [await bench.settled(task) for task in last] == ["complete"] * 2
+    assert ran.index("few") <= 1
+    assert ran.count("flood") <= 4
+
+
 async def test_only_what_it_can_do_is_claimed(bench):
     """A step whose handler nobody has stays enqueued, and the worker says so."""
     worker = await bench.worker({"a": nothing, "c": nothing})

@@ -53,7 +53,9 @@ join tasker.tasks as task using (task_uuid);
 
 -- Lease ready steps to one worker. No step is ever on loan to two.
 --
--- in     lanes are what the worker can serve; max_steps what it has room for
+-- in     lanes are what the worker can serve, those of a namespace side by side; of the
+--        namespaces with work, the first ones are served first; max_steps is what it has
+--        room for
 -- out    one row of kind 'step' a claimed step, best first, and one row of kind 'next'
 --        with the time until the next delayed step is due, if there is one
 -- locks  tasker.ready, skipping rows that others hold; never waits
@@ -76,9 +78,8 @@ begin
 end;
 $$;
 
--- Move the best ready steps of these lanes to the worker's leases.
---
--- index  ready_order: within a lane by priority, then by the age of the task
+-- Move the best ready steps of these lanes to the worker's leases: an equal share of each
+-- namespace that has any, and what one does not need to those after it.
 create function tasker.take_ready(
     by_worker uuid, lanes int[], max_steps int, lease interval, out tasks uuid[], out steps int[]
 )
@@ -86,33 +87,99 @@ language plpgsql
 as $$
 declare
     moment constant timestamptz := tasker.now();
+    spaces int := 1;
+    of_space record;
+    taken record;
+begin
+    tasks := '{}';
+    steps := '{}';
+    perform tasker.enqueue_due(moment);
+    if max_steps <= 0 then
+        return;
+    end if;
+
+    for of_space in
+        select
+            array_agg(head.lane order by head.rank, head.task_uuid) as lanes,
+            count(*) over (
+                order by min(head.place) rows between current row and unbounded following
+            ) as spaces_left
+        from tasker.heads(lanes) as head
+        group by head.namespace
+        order by min(head.place)
+    loop
+        spaces := greatest(spaces, of_space.spaces_left);
+        select * into taken from tasker.take_lanes(
+            by_worker, of_space.lanes,
+            ceil((max_steps - cardinality(tasks)) / of_space.spaces_left::float)::int,
+            moment, lease
+        );
+        tasks := tasks || taken.tasks;
+        steps := steps || taken.steps;
+        exit when cardinality(tasks) >= max_steps;
+    end loop;
+
+    -- the first of several may have more than their share
+    if spaces > 1 and cardinality(tasks) < max_steps then
+        select * into taken from tasker.take_lanes(
+            by_worker,
+            array(select head.lane from tasker.heads(lanes) as head order by head.rank),
+            max_steps - cardinality(tasks), moment, lease
+        );
+        tasks := tasks || taken.tasks;
+        steps := steps || taken.steps;
+    end if;
+end;
+$$;
+
+-- Of these lanes, those in which a step waits: the rank of the first, and whose it is.
+--
+-- index  ready_order
+create function tasker.heads(lanes int[])
+returns table (lane int, namespace text, rank int, task_uuid uuid, place bigint)
+language plpgsql
+as $$
+begin
+    return query
+    select served.lane, named.namespace, head.rank, head.task_uuid, served.place
+    from unnest(lanes) with ordinality as served (lane, place)
+    cross join lateral (
+        select r.rank, r.task_uuid from tasker.ready as r
+        where r.lane = served.lane
+        order by r.rank, r.task_uuid
+        limit 1
+    ) as head
+    cross join lateral (
+        select l.namespace from tasker.lanes as l where l.lane = served.lane limit 1
+    ) as named;
+end;
+$$;
+
+-- Move the best ready steps to the worker's leases, lane by lane.
+--
+-- index  ready_order: within a lane by rank, then by the age of the task
+create function tasker.take_lanes(
+    by_worker uuid, lanes int[], max_steps int, moment timestamptz, lease interval,
+    out tasks uuid[], out steps int[]
+)
+language plpgsql
+as $$
+declare
     best_lane int;
     more_tasks uuid[];
     more_steps int[];
 begin
     tasks := '{}';
     steps := '{}';
-    perform tasker.enqueue_due(moment);
 
-    for best_lane in
-        select lane.lane
-        from unnest(lanes) as lane (lane)
-        cross join lateral (
-            select r.priority, r.task_uuid from tasker.ready as r
-            where r.lane = lane.lane
-            order by r.priority desc, r.task_uuid
-            limit 1
-        ) as head
-        where max_steps > 0
-        order by head.priority desc, head.task_uuid
-    loop
+    foreach best_lane in array lanes loop
         with taken as (
             -- an array, not a join: the plan must stay an index scan however long the queue is
             delete from tasker.ready as gone
             where gone.ctid = any (array(
                 select r.ctid from tasker.ready as r
                 where r.lane = best_lane
-                order by r.priority desc, r.task_uuid
+                order by r.rank, r.task_uuid
                 limit max_steps - cardinality(tasks)
                 for update skip locked
             ))
@@ -121,15 +188,15 @@ begin
 
         leased as (
             insert into tasker.leases (
-                task_uuid, step_no, lane, priority, attempt, worker_uuid,
+                task_uuid, step_no, lane, rank, attempt, worker_uuid,
                 enqueued_at, claimed_at, ends_at
             )
             select
-                t.task_uuid, t.step_no, t.lane, t.priority, t.attempt + 1, by_worker,
+                t.task_uuid, t.step_no, t.lane, t.rank, t.attempt + 1, by_worker,
                 -- what was enqueued while this call looked elsewhere
                 t.enqueued_at, greatest(moment, t.enqueued_at), moment + lease
             from taken as t
-            order by t.priority desc, t.task_uuid, t.step_no
+            order by t.rank, t.task_uuid, t.step_no
             returning task_uuid, step_no
         )
 
@@ -202,8 +269,8 @@ begin
         returning d.*
     )
 
-    insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
-    select due.task_uuid, due.step_no, due.lane, due.priority, due.attempt, moment from due;
+    insert into tasker.ready (task_uuid, step_no, lane, rank, attempt, enqueued_at)
+    select due.task_uuid, due.step_no, due.lane, due.rank, due.attempt, moment from due;
 
     perform tasker.advance_tasks(moment, held_tasks);
     perform tasker.tell_ready(held_tasks);

@@ -38,7 +38,7 @@ class NewTask:
     source_system: str = "api"
     reason: str = "Task requested"
     tags: Sequence[str] = ()
-    priority: int = 0  # -100 to 100; the higher goes first
+    priority: int = 0  # -100 to 100; a point is worth a minute of waiting
     correlation_id: UUID | None = None  # None: a new one
     parent_correlation_id: UUID | None = None
     idempotency_key: str | None = None  # overrules the template's identity_strategy

@@ -1,3 +1,4 @@
+-- needs: rank.sql
 -- Begin tasks: their rows, their steps, and the steps that wait for nothing.
 --
 -- in     one entry a task in each array; the ids are UUIDv7 with 20 zero bits at the end
@@ -25,12 +26,12 @@ declare
 begin
     insert into tasker.tasks (
         task_uuid, template_uuid, correlation_id, parent_correlation_id, created_at, priority,
-        halts_on_failure, namespace, identity_hash, initiator, source_system, reason, tags,
+        rank, halts_on_failure, namespace, identity_hash, initiator, source_system, reason, tags,
         context, state
     )
     select
         new.task_uuid, new.template_uuid, new.correlation_id, new.parent_correlation_id, moment,
-        new.priority, template.halts_on_failure, template.namespace, new.identity_hash,
+        new.priority, tasker.rank_of(new.priority, moment), template.halts_on_failure, template.namespace, new.identity_hash,
         new.initiator, new.source_system, new.reason, new.tags, new.context, 'steps_in_process'
     from unnest(
         task_uuids, template_uuids, contexts, priorities, identity_hashes, correlation_ids,
@@ -59,8 +60,9 @@ begin
     join tasker.template_steps as step using (template_uuid)
     where step.is_initial;
 
-    insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
-    select new.task_uuid, step.step_no, step.lane, new.priority, 0, moment
+    insert into tasker.ready (task_uuid, step_no, lane, rank, attempt, enqueued_at)
+    select
+        new.task_uuid, step.step_no, step.lane, tasker.rank_of(new.priority, moment), 0, moment
     from unnest(task_uuids, template_uuids, priorities) as new (task_uuid, template_uuid, priority)
     join tasker.template_steps as step using (template_uuid)
     where step.is_initial and step.parents = '{}';

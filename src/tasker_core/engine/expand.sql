@@ -55,8 +55,8 @@ begin
 
     -- a step all of whose parents are done already would be released by nobody
     with freed as (
-        insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
-        select step.task_uuid, step.step_no, step.lane, task.priority, 0, tasker.now()
+        insert into tasker.ready (task_uuid, step_no, lane, rank, attempt, enqueued_at)
+        select step.task_uuid, step.step_no, step.lane, task.rank, 0, tasker.now()
         from tasker.steps as step
         join tasker.tasks as task using (task_uuid)
         where step.task_uuid = its_task and step.step_no > known_count and step.parents_left = 0

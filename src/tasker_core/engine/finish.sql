@@ -179,15 +179,15 @@ begin
     ),
 
     postponed as (
-        insert into tasker.delayed (task_uuid, step_no, lane, priority, attempt, due_at)
-        select task_uuid, step_no, lane, priority, attempt, due_at
+        insert into tasker.delayed (task_uuid, step_no, lane, rank, attempt, due_at)
+        select task_uuid, step_no, lane, rank, attempt, due_at
         from settled
         where outcome = 'waiting_for_retry'
     ),
 
     going_on as (
-        insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
-        select task_uuid, step_no, lane, priority, attempt, moment
+        insert into tasker.ready (task_uuid, step_no, lane, rank, attempt, enqueued_at)
+        select task_uuid, step_no, lane, rank, attempt, moment
         from settled
         where outcome = 'enqueued'
     )
@@ -257,7 +257,8 @@ end;
 $$;
 
 -- Release the children of which these steps were the last parents: into the hands of the
--- worker that calls, if it can serve them, has room, and nothing more urgent is waiting;
+-- worker that calls, if it can serve them, has room, nothing that ranks before them waits,
+-- and no other namespace does;
 -- otherwise into the queue. What goes from hand to hand is spared the way through the queue.
 --
 -- locks  nothing of its own: the caller holds the tasks
@@ -272,16 +273,12 @@ create function tasker.release_children(
 language plpgsql
 as $$
 declare
-    most_urgent smallint; -- of what is waiting
+    waiting record;
 begin
-    if room > 0 then
-        select max(head.priority) into most_urgent
-        from unnest(lanes) as lane (lane)
-        cross join lateral (
-            select r.priority from tasker.ready as r
-            where r.lane = lane.lane order by r.priority desc limit 1
-        ) as head;
-    end if;
+    select min(head.rank) as best, min(head.namespace) as first_space,
+        max(head.namespace) as last_space
+    into waiting
+    from tasker.heads(case when room > 0 then lanes end) as head;
 
     with freed as (
         select parent.task_uuid, child.step_no, count(*) as parents_done
@@ -301,9 +298,13 @@ begin
 
     released as (
         select
-            c.task_uuid, c.step_no, c.lane, c.attempt, task.priority,
-            c.lane = any (lanes) and task.priority >= coalesce(most_urgent, task.priority)
-                as may_go
+            c.task_uuid, c.step_no, c.lane, c.attempt, task.rank,
+            c.lane = any (lanes) and (
+                waiting.best is null
+                or task.rank <= waiting.best
+                    and task.namespace = waiting.first_space
+                    and task.namespace = waiting.last_space
+            ) as may_go
         from counted as c
         join tasker.tasks as task using (task_uuid)
         where c.parents_left = 0 and c.state = 'pending'
@@ -314,33 +315,33 @@ begin
         select
             released.*,
             may_go and room >= row_number() over (
-                partition by may_go order by priority desc, task_uuid, step_no
+                partition by may_go order by rank, task_uuid, step_no
             ) as goes
         from released
     ),
 
     handed as (
         insert into tasker.leases (
-            task_uuid, step_no, lane, priority, attempt, worker_uuid,
+            task_uuid, step_no, lane, rank, attempt, worker_uuid,
             enqueued_at, claimed_at, ends_at
         )
         select
-            p.task_uuid, p.step_no, p.lane, p.priority, p.attempt + 1, for_worker,
+            p.task_uuid, p.step_no, p.lane, p.rank, p.attempt + 1, for_worker,
             moment, moment, moment + lease
         from placed as p where p.goes
     ),
 
     enqueued as (
-        insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
-        select p.task_uuid, p.step_no, p.lane, p.priority, p.attempt, moment
+        insert into tasker.ready (task_uuid, step_no, lane, rank, attempt, enqueued_at)
+        select p.task_uuid, p.step_no, p.lane, p.rank, p.attempt, moment
         from placed as p where not p.goes
     )
 
     select
         coalesce(array_agg(distinct lane) filter (where not goes), '{}'),
         array_agg(task_uuid),
-        array_agg(task_uuid order by priority desc, task_uuid, step_no) filter (where goes),
-        array_agg(step_no order by priority desc, task_uuid, step_no) filter (where goes)
+        array_agg(task_uuid order by rank, task_uuid, step_no) filter (where goes),
+        array_agg(step_no order by rank, task_uuid, step_no) filter (where goes)
     into released_lanes, released_tasks, handed_tasks, handed_steps
     from placed;
 end;

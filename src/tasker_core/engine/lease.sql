@@ -67,8 +67,8 @@ begin
         returning lease.*
     )
 
-    insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
-    select r.task_uuid, r.step_no, r.lane, r.priority, r.attempt - 1, r.enqueued_at
+    insert into tasker.ready (task_uuid, step_no, lane, rank, attempt, enqueued_at)
+    select r.task_uuid, r.step_no, r.lane, r.rank, r.attempt - 1, r.enqueued_at
     from returned as r;
 
     perform tasker.park_steps(task_uuids);

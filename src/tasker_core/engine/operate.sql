@@ -233,7 +233,7 @@ language plpgsql
 as $$
 begin
     with resumed as (
-        select seen.task_uuid, seen.step_no, seen.lane, task.priority, seen.attempt, past.due_at
+        select seen.task_uuid, seen.step_no, seen.lane, task.rank, seen.attempt, past.due_at
         from tasker.step_states as seen
         join tasker.tasks as task using (task_uuid)
         left join tasker.attempts as past using (task_uuid, step_no, attempt)
@@ -244,13 +244,13 @@ begin
     ),
 
     postponed as (
-        insert into tasker.delayed (task_uuid, step_no, lane, priority, attempt, due_at)
-        select r.task_uuid, r.step_no, r.lane, r.priority, r.attempt, r.due_at
+        insert into tasker.delayed (task_uuid, step_no, lane, rank, attempt, due_at)
+        select r.task_uuid, r.step_no, r.lane, r.rank, r.attempt, r.due_at
         from resumed as r where r.due_at > moment
     )
 
-    insert into tasker.ready (task_uuid, step_no, lane, priority, attempt, enqueued_at)
-    select r.task_uuid, r.step_no, r.lane, r.priority, r.attempt, moment
+    insert into tasker.ready (task_uuid, step_no, lane, rank, attempt, enqueued_at)
+    select r.task_uuid, r.step_no, r.lane, r.rank, r.attempt, moment
     from resumed as r where (r.due_at > moment) is not true;
 
     perform tasker.advance_tasks(moment, array[its_task]);

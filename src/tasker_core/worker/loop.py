@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -69,6 +70,7 @@ class AsyncWorker:
         self.concurrency = settings.worker_concurrency
         self.lease = timedelta(seconds=settings.lease_seconds)
         self.lanes: list[int] = []
+        self._spaces: deque[list[int]] = deque()  # the same lanes, by namespace
         self.unserved: list[Lane] = []  # lanes that this worker has no handler for
         self.finished_count = 0
         self._served: list[Lane] = []
@@ -183,12 +185,22 @@ class AsyncWorker:
         self._served, self.unserved = served, unserved
         if [lane.lane for lane in served] != self.lanes:
             self.lanes = [lane.lane for lane in served]
+            spaces: dict[str, list[int]] = {}
+            for lane in served:
+                spaces.setdefault(lane.namespace, []).append(lane.lane)
+            self._spaces = deque(spaces.values())
             self._woken.set()
 
     @property
     def namespaces(self) -> list[str]:
         """The namespaces of which it can serve at least one lane."""
         return sorted({lane.namespace for lane in self._served})
+
+    def _next_lanes(self) -> list[int]:
+        """Give the lanes by namespace; with every call another namespace goes first."""
+        if len(self._spaces) > 1:
+            self._spaces.rotate(-1)
+        return [lane for space in self._spaces for lane in space]
 
     def _serves(self, lane: Lane) -> bool:
         wanted = HandlerDefinition(lane.callable, lane.method, lane.resolver)
@@ -294,7 +306,7 @@ class AsyncWorker:
                         conn,
                         self.worker_uuid,
                         ends,
-                        lanes=self.lanes,
+                        lanes=self._next_lanes(),
                         limit=room,
                         lease=self.lease,
                     )

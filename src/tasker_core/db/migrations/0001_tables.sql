@@ -59,6 +59,7 @@ create table tasker.tasks (
     parent_correlation_id uuid,
     created_at timestamptz not null,
     priority smallint not null check (priority between -100 and 100),
+    rank int not null, -- of its steps among those that wait: see rank_of
     halts_on_failure boolean not null,
     namespace text not null,
     identity_hash bytea, -- null: always unique
@@ -115,20 +116,20 @@ create table tasker.ready (
     task_uuid uuid not null,
     step_no int not null,
     lane int not null,
-    priority smallint not null,
+    rank int not null, -- the lowest goes first
     attempt int not null, -- executions so far
     enqueued_at timestamptz not null,
     primary key (task_uuid, step_no)
 );
 
-create index ready_order on tasker.ready (lane, priority desc, task_uuid);
+create index ready_order on tasker.ready (lane, rank, task_uuid);
 
 -- Steps that wait for a moment.
 create table tasker.delayed (
     task_uuid uuid not null,
     step_no int not null,
     lane int not null,
-    priority smallint not null,
+    rank int not null,
     attempt int not null,
     due_at timestamptz not null,
     primary key (task_uuid, step_no)
@@ -141,7 +142,7 @@ create table tasker.leases (
     task_uuid uuid not null,
     step_no int not null,
     lane int not null,
-    priority smallint not null,
+    rank int not null,
     attempt int not null, -- this execution, counted from 1
     worker_uuid uuid not null,
     enqueued_at timestamptz not null,
