@@ -415,7 +415,7 @@ async def test_a_failed_branch_blocks_and_resumes(conn, worker):
 
 async def test_a_wide_batch_is_added_in_one_go(conn, worker):
     """A thousand workers and their convergence: one call adds them, one by one they finish."""
-    flow = read(BATCH)
+    flow = read(BATCH.replace("batch_size: 2", "parallelism: 1000"))
     task = await begin_one(conn, flow)
     analyze = await worker.claim_one()
     ids = [f"{number:04}" for number in range(1000)]

@@ -32,7 +32,14 @@ satisfied as (
 
 seen as (
     select step.*, task.state as task_state,
-        task.halts_on_failure and task.failed_count > 0 as is_halted,
+        exists (
+            select from tasker.steps as failed
+            where failed.task_uuid = step.task_uuid and failed.state = 'error'
+                and case
+                    when failed.batch_of = step.batch_of then step.failure_strategy = 'fail_fast'
+                    else task.halts_on_failure
+                end
+        ) as is_halted,
         coalesce(satisfied.missing, 0) as missing,
         (select count(*) from hot
             where hot.task_uuid = step.task_uuid and hot.step_no = step.step_no) as places
@@ -45,7 +52,7 @@ seen as (
 _RULES = {
     "a step that may run is in exactly one of ready, delayed and leases (I14)": """
         select * from seen
-        where state = 'pending' and missing = 0 and not is_halted and places <> 1
+        where state = 'pending' and missing = 0 and not is_halted and not is_held and places <> 1
             and task_state not in ('complete', 'error', 'cancelled', 'resolved_manually')""",
     "a step is in at most one of ready, delayed and leases (I6)": """
         select * from seen where places > 1""",
@@ -55,9 +62,20 @@ _RULES = {
         select * from seen where missing > 0 and places > 0""",
     "parents_left counts the parents that are not done": """
         select * from seen where parents_left <> missing""",
-    "a halted task has nothing ready or delayed (I11)": """
-        select hot.* from hot join tasker.tasks as task using (task_uuid)
-        where task.halts_on_failure and task.failed_count > 0 and hot.place <> 'leases'""",
+    "a halted step is neither ready nor delayed (I11)": """
+        select hot.* from hot join seen using (task_uuid, step_no)
+        where seen.is_halted and hot.place <> 'leases'""",
+    "a step that is held is in none of ready, delayed and leases": """
+        select * from seen where is_held and (state <> 'pending' or places > 0)""",
+    "a step is held only while its batch is full or halted": """
+        select * from seen as held
+        where is_held and not is_halted and missing = 0
+            and task_state not in ('complete', 'error', 'cancelled', 'resolved_manually')
+            and parallelism > (
+                select count(*) from seen as beside
+                where beside.task_uuid = held.task_uuid and beside.batch_of = held.batch_of
+                    and beside.places > 0
+            )""",
     "an ended task has nothing ready, delayed or on loan (I16)": """
         select hot.* from hot join tasker.tasks as task using (task_uuid)
         where task.completed_at is not null""",

@@ -19,7 +19,7 @@ from tasker_core.templates.expansion import (
 )
 from tasker_core.templates.fate import in_order
 from tasker_core.templates.graph import ancestors, initial_steps
-from tasker_core.templates.model import TaskTemplate
+from tasker_core.templates.model import BatchConfig, TaskTemplate
 
 RANDOMS = st.randoms(use_true_random=False)
 
@@ -71,7 +71,9 @@ class Task:
         elif kind == "batchable" and self.says.batches[source]:
             instances = {batch_id: {} for batch_id in self.says.batch_ids(source)}
             worker = f"{source}_work"
-            plan = expand_batch(self.template, self.existing(), source, worker, instances)
+            plan = expand_batch(
+                self.template, self.existing(), source, worker, instances, BatchConfig()
+            )
         elif kind == "batchable":
             plan = expand_nothing(self.template, self.existing(), source)
         else:

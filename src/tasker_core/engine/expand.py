@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -100,7 +101,8 @@ def _expansion(
     if step.type == "decision":
         return _as_json(expand_decision(template, existing, step.name, outcome))
     worker, instances = outcome
-    return _as_json(expand_batch(template, existing, step.name, worker, instances))
+    config = _config(template, step, worker)
+    return _as_json(expand_batch(template, existing, step.name, worker, instances, config))
 
 
 def _outcome(template: TaskTemplate, step: StepDefinition, result: Any) -> Any:
@@ -171,12 +173,16 @@ def _only_worker(template: TaskTemplate, step: StepDefinition) -> str | None:
     return below[0] if len(below) == 1 else None
 
 
-def _metadata(template: TaskTemplate, step: StepDefinition, worker: str) -> dict[str, Any]:
+def _config(template: TaskTemplate, step: StepDefinition, worker: str) -> BatchConfig:
     """Read how the work is divided: from the batchable step, else from the worker."""
     config = step.batch_config
     if config is None:
         config = next((one.batch_config for one in template.steps if one.name == worker), None)
-    config = config or BatchConfig()
+    return config or BatchConfig()
+
+
+def _metadata(template: TaskTemplate, step: StepDefinition, worker: str) -> dict[str, Any]:
+    config = _config(template, step, worker)
     return {"cursor_field": config.cursor_field, "failure_strategy": config.failure_strategy}
 
 
@@ -224,7 +230,9 @@ def _as_json(expansion: Expansion) -> str | None:
 
 
 def _step(step: NewStep) -> dict[str, Any]:
+    place = {} if step.place is None else asdict(step.place)
     return {
+        **place,
         "step_no": step.step_no,
         "name": step.name,
         "template_step": step.template_step,

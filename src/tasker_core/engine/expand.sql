@@ -1,7 +1,8 @@
 -- Add steps to a task that is running: what a decision chose, what a batch is cut into.
 --
 -- in     what templates/expansion.py planned: {"known_steps": int, "open_gates": [step_no],
---        "steps": [{"step_no", "name", "template_step", "parents", "children", "inputs"}],
+--        "steps": [{"step_no", "name", "template_step", "parents", "children", "inputs",
+--        and of a batch worker "batch_of", "parallelism", "failure_strategy", "is_held"}],
 --        "new_children": [{"step_no", "children"}] of steps that exist};
 --        ending are the steps of the task whose end is being recorded: their children are
 --        counted down right after this
@@ -33,15 +34,18 @@ begin
 
     insert into tasker.steps (
         task_uuid, step_no, lane, first_delay_ms, max_delay_ms, max_attempts, backoff, name,
-        template_step, parents, children, inputs, parents_left
+        template_step, parents, children, inputs, batch_of, parallelism, failure_strategy, is_held,
+        parents_left
     )
     select
         its_task, new.step_no, known.lane, known.first_delay_ms, known.max_delay_ms,
         known.max_attempts, known.backoff, new.name, nullif(new.template_step, new.name),
-        new.parents, new.children, new.inputs,
+        new.parents, new.children, new.inputs, new.batch_of, new.parallelism,
+        new.failure_strategy, coalesce(new.is_held, false),
         tasker.count_waits(its_task, new.parents, ending)
     from json_to_recordset(expansion -> 'steps') as new (
-        step_no int, name text, template_step text, parents int[], children int[], inputs json
+        step_no int, name text, template_step text, parents int[], children int[], inputs json,
+        batch_of int, parallelism int, failure_strategy text, is_held boolean
     )
     join tasker.tasks as task on task.task_uuid = its_task
     join tasker.template_steps as known
@@ -60,7 +64,10 @@ begin
         from tasker.steps as step
         join tasker.tasks as task using (task_uuid)
         where step.task_uuid = its_task and step.step_no > known_count and step.parents_left = 0
-            and not (task.halts_on_failure and task.failed_count > 0)
+            and not step.is_held
+            and not (task.failed_count > 0 and tasker.is_halted(
+                its_task, task.halts_on_failure, step.batch_of, step.failure_strategy
+            ))
         returning lane
     )
 

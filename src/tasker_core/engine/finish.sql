@@ -89,6 +89,8 @@ declare
     yielded_lanes int[];
     added_lanes int[];
     done_expansions json[];
+    left_tasks uuid[];
+    left_batches int[];
     places tid[];
 begin
     released_lanes := '{}';
@@ -147,7 +149,7 @@ begin
         from ended
         where step.task_uuid = ended.task_uuid and step.step_no = ended.step_no
         returning
-            ended.*,
+            ended.*, step.batch_of,
             case
                 when ended.new_checkpoint is not null then 'enqueued'
                 when step.state = 'pending' then 'waiting_for_retry'
@@ -198,11 +200,13 @@ begin
         array_agg(task_uuid) filter (where outcome = 'error'),
         array_agg(distinct lane) filter (where outcome = 'enqueued'),
         array_agg(expansion) filter (where outcome = 'complete'),
+        array_agg(task_uuid) filter (where batch_of is not null and outcome in ('complete', 'error')),
+        array_agg(batch_of) filter (where batch_of is not null and outcome in ('complete', 'error')),
         array_agg(place),
         count(*)
     into
-        done_tasks, done_steps, failed_tasks, yielded_lanes, done_expansions, places,
-        settled_count
+        done_tasks, done_steps, failed_tasks, yielded_lanes, done_expansions, left_tasks,
+        left_batches, places, settled_count
     from settled;
     delete from tasker.leases as gone where gone.ctid = any (places);
 
@@ -232,6 +236,9 @@ begin
         ) as r;
     end if;
     released_lanes := released_lanes || yielded_lanes || added_lanes;
+    if left_tasks is not null then
+        released_lanes := released_lanes || tasker.fill_batches(moment, left_tasks, left_batches);
+    end if;
     if failed_tasks is not null or halted_tasks is not null then
         perform tasker.park_steps(failed_tasks || halted_tasks);
     end if;
@@ -293,7 +300,9 @@ begin
         set parents_left = step.parents_left - freed.parents_done
         from freed
         where step.task_uuid = freed.task_uuid and step.step_no = freed.step_no
-        returning step.task_uuid, step.step_no, step.lane, step.attempt, step.parents_left, step.state
+        returning
+            step.task_uuid, step.step_no, step.lane, step.attempt, step.parents_left, step.state,
+            step.batch_of, step.failure_strategy, step.is_held
     ),
 
     released as (
@@ -308,7 +317,10 @@ begin
         from counted as c
         join tasker.tasks as task using (task_uuid)
         where c.parents_left = 0 and c.state = 'pending'
-            and not (task.halts_on_failure and task.failed_count > 0)
+            and not c.is_held
+            and not (task.failed_count > 0 and tasker.is_halted(
+                task.task_uuid, task.halts_on_failure, c.batch_of, c.failure_strategy
+            ))
     ),
 
     placed as (
@@ -400,20 +412,124 @@ begin
 end;
 $$;
 
+-- Say whether a step may not begin because others have failed; asked only of a task with a
+-- failed step. Most wait until an operator has dealt with the failure, unless the task goes
+-- on without (on_failure: continue). In a batch, the failure strategy decides about siblings.
+create function tasker.is_halted(its_task uuid, halts boolean, its_batch int, strategy text)
+returns boolean
+language plpgsql stable
+as $$
+begin
+    if its_batch is null then
+        return halts;
+    end if;
+    return exists (
+        select from tasker.steps as failed
+        where failed.task_uuid = its_task and failed.state = 'error'
+            and case when failed.batch_of = its_batch then strategy = 'fail_fast' else halts end
+    );
+end;
+$$;
+
 -- Take back what a task with a failed step had enqueued: the steps are pending again
 -- until an operator has dealt with the failure. Running steps run on.
 create function tasker.park_steps(task_uuids uuid[]) returns void
 language plpgsql
 as $$
-declare
-    halted_tasks uuid[] := array(
-        select task.task_uuid from tasker.tasks as task
-        where task.task_uuid = any (task_uuids)
-            and task.failed_count > 0 and task.halts_on_failure
-    );
 begin
-    delete from tasker.delayed as d where d.task_uuid = any (halted_tasks);
-    delete from tasker.ready as r where r.task_uuid = any (halted_tasks);
+    delete from tasker.delayed as d
+    using tasker.tasks as task, tasker.steps as step
+    where task.task_uuid = any (task_uuids) and task.failed_count > 0
+        and d.task_uuid = task.task_uuid
+        and step.task_uuid = d.task_uuid and step.step_no = d.step_no
+        and tasker.is_halted(
+            task.task_uuid, task.halts_on_failure, step.batch_of, step.failure_strategy
+        );
+    delete from tasker.ready as r
+    using tasker.tasks as task, tasker.steps as step
+    where task.task_uuid = any (task_uuids) and task.failed_count > 0
+        and r.task_uuid = task.task_uuid
+        and step.task_uuid = r.task_uuid and step.step_no = r.step_no
+        and tasker.is_halted(
+            task.task_uuid, task.halts_on_failure, step.batch_of, step.failure_strategy
+        );
+end;
+$$;
+
+-- Let the next of these batches begin, as many as may run at a time.
+--
+-- index  steps_held
+create function tasker.fill_batches(moment timestamptz, task_uuids uuid[], batches int[])
+returns int[]
+language plpgsql
+as $$
+declare
+    batch record;
+    begun_lanes int[];
+    filled_lanes int[] := '{}';
+begin
+    for batch in
+        select
+            given.*, next.lane, next.failure_strategy, task.rank, task.failed_count,
+            task.halts_on_failure,
+            next.parallelism - tasker.count_batch(given.task_uuid, given.batch_of) as room
+        from (
+            select distinct * from unnest(task_uuids, batches) as given (task_uuid, batch_of)
+        ) as given
+        join tasker.tasks as task using (task_uuid)
+        cross join lateral (
+            select s.lane, s.failure_strategy, s.parallelism from tasker.steps as s
+            where s.task_uuid = given.task_uuid and s.batch_of = given.batch_of and s.is_held
+            limit 1
+        ) as next
+    loop
+        continue when batch.room <= 0 or batch.failed_count > 0 and tasker.is_halted(
+            batch.task_uuid, batch.halts_on_failure, batch.batch_of, batch.failure_strategy
+        );
+
+        with begun as (
+            update tasker.steps as step
+            set is_held = false
+            where step.task_uuid = batch.task_uuid and step.step_no = any (array(
+                select s.step_no from tasker.steps as s
+                where s.task_uuid = batch.task_uuid and s.batch_of = batch.batch_of and s.is_held
+                order by s.step_no
+                limit batch.room
+            ))
+            returning step.*
+        ),
+
+        enqueued as (
+            insert into tasker.ready (task_uuid, step_no, lane, rank, attempt, enqueued_at)
+            select b.task_uuid, b.step_no, b.lane, batch.rank, b.attempt, moment
+            from begun as b where b.parents_left = 0
+            returning lane
+        )
+
+        select array_agg(distinct e.lane) into begun_lanes from enqueued as e;
+        filled_lanes := filled_lanes || begun_lanes;
+    end loop;
+    return filled_lanes;
+end;
+$$;
+
+-- How many of a batch are ready, delayed or on loan.
+create function tasker.count_batch(its_task uuid, its_batch int) returns int
+language plpgsql stable
+as $$
+begin
+    return (
+        select count(*)
+        from (
+            select r.step_no from tasker.ready as r where r.task_uuid = its_task
+            union all
+            select d.step_no from tasker.delayed as d where d.task_uuid = its_task
+            union all
+            select l.step_no from tasker.leases as l where l.task_uuid = its_task
+        ) as alive
+        join tasker.steps as step on step.task_uuid = its_task and step.step_no = alive.step_no
+        where step.batch_of = its_batch
+    );
 end;
 $$;
 

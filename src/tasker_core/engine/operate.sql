@@ -46,7 +46,7 @@ begin
         'cancelled', 'cancel', by_actor, why, null
     );
     update tasker.steps as step
-    set state = 'cancelled', completed_at = moment
+    set state = 'cancelled', completed_at = moment, is_held = false
     where step.task_uuid = its_uuid and step.state in ('pending', 'error');
 
     perform tasker.change_task(moment, its_uuid, 'cancelled', 'cancel', by_actor, why);
@@ -162,7 +162,9 @@ begin
           "retryable": false}'
     );
     update tasker.steps as step
-    set state = next_state, result = its_result, completed_at = moment, checkpoint = null
+    set
+        state = next_state, result = its_result, completed_at = moment, checkpoint = null,
+        is_held = false
     where step.task_uuid = its_task and step.step_no = its_step_no;
 
     if state = 'error' then
@@ -231,16 +233,24 @@ $$;
 create function tasker.resume_task(moment timestamptz, its_task uuid) returns void
 language plpgsql
 as $$
+declare
+    held_batches int[];
 begin
     with resumed as (
         select seen.task_uuid, seen.step_no, seen.lane, task.rank, seen.attempt, past.due_at
         from tasker.step_states as seen
         join tasker.tasks as task using (task_uuid)
-        left join tasker.attempts as past using (task_uuid, step_no, attempt)
+        join tasker.steps as step using (task_uuid, step_no)
+        left join tasker.attempts as past
+            on past.task_uuid = its_task and past.step_no = seen.step_no
+            and past.attempt = seen.attempt
         where seen.task_uuid = its_task
             and seen.state = 'pending'
             and seen.parents_left = 0
-            and not (task.halts_on_failure and task.failed_count > 0)
+            and not step.is_held
+            and not (task.failed_count > 0 and tasker.is_halted(
+                its_task, task.halts_on_failure, step.batch_of, step.failure_strategy
+            ))
     ),
 
     postponed as (
@@ -252,6 +262,14 @@ begin
     insert into tasker.ready (task_uuid, step_no, lane, rank, attempt, enqueued_at)
     select r.task_uuid, r.step_no, r.lane, r.rank, r.attempt, moment
     from resumed as r where (r.due_at > moment) is not true;
+
+    held_batches := array(
+        select distinct held.batch_of from tasker.steps as held
+        where held.task_uuid = its_task and held.is_held
+    );
+    perform tasker.fill_batches(
+        moment, array_fill(its_task, array[cardinality(held_batches)]), held_batches
+    );
 
     perform tasker.advance_tasks(moment, array[its_task]);
     perform tasker.tell_ready(array[its_task]);

@@ -12,12 +12,12 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasker_core.errors import InvalidExpansion
 from tasker_core.templates.fate import GATES, Course, in_order, steps_due
-from tasker_core.templates.model import StepDefinition, TaskTemplate
+from tasker_core.templates.model import BatchConfig, StepDefinition, TaskTemplate
 
 MAX_STEPS_PER_DECISION = 100
 
@@ -34,6 +34,16 @@ class ExistingStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """What a batch worker has to do with those beside it."""
+
+    batch_of: int  # the analyzer's number
+    parallelism: int
+    failure_strategy: str
+    is_held: bool  # as many as may run at a time come before it
+
+
+@dataclass(frozen=True, slots=True)
 class NewStep:
     """A step to be added. Its parents may exist already, or be added with it."""
 
@@ -43,6 +53,7 @@ class NewStep:
     parents: tuple[int, ...]  # ascending
     children: tuple[int, ...] = ()  # ascending
     inputs: dict[str, Any] | None = None
+    place: Place | None = None  # of a batch worker
 
 
 @dataclass(slots=True)
@@ -91,6 +102,7 @@ def expand_batch(
     analyzer: str,
     worker: str,
     instances: Mapping[str, dict[str, Any]],
+    config: BatchConfig,
 ) -> Expansion:
     """Plan the workers of a batch, the convergences that wait for them, and what follows.
 
@@ -98,6 +110,7 @@ def expand_batch(
         analyzer: The batchable step, by its name in the template.
         worker: The batch worker's name in the template.
         instances: Batch id → inputs, in order: `{"001": {"cursor": {…}, …}}`.
+        config: How many of them run at a time, and what becomes of them when one fails.
 
     Raises:
         InvalidExpansion: `worker` is not a batch worker that depends on the analyzer.
@@ -111,8 +124,11 @@ def expand_batch(
         raise InvalidExpansion(analyzer, f"names the batch worker {worker!r}", _advice(workers))
     plan = _Plan(template, existing, analyzer)
     definition = template.step(worker)
-    for batch_id, inputs in instances.items():
-        plan.add(definition, f"{worker}_{batch_id}", inputs)
+    (origin,) = plan.numbers[analyzer]
+    for index, (batch_id, inputs) in enumerate(instances.items()):
+        is_held = index >= config.parallelism
+        place = Place(origin, config.parallelism, config.failure_strategy, is_held)
+        plan.add(definition, f"{worker}_{batch_id}", inputs, place)
     return plan.follow()
 
 
@@ -149,10 +165,14 @@ class _Plan:
                 self.chosen[step.template_step] = step.chosen
         if template.step(origin).type == "decision":
             self.chosen[origin] = chosen
-        self.added: list[tuple[int, str, StepDefinition, dict[str, Any] | None]] = []
+        self.added: list[NewStep] = []
 
     def add(
-        self, definition: StepDefinition, name: str, inputs: dict[str, Any] | None = None
+        self,
+        definition: StepDefinition,
+        name: str,
+        inputs: dict[str, Any] | None = None,
+        place: Place | None = None,
     ) -> None:
         """Add a step; whom it waits for is seen when everything is there."""
         if name in self.names:
@@ -160,7 +180,7 @@ class _Plan:
         number = self.known_steps + len(self.added) + 1
         self.names.add(name)
         self.numbers.setdefault(definition.name, []).append(number)
-        self.added.append((number, name, definition, inputs))
+        self.added.append(NewStep(number, name, definition.name, (), (), inputs, place))
 
     def follow(self, limit: int | None = None) -> Expansion:
         """Add every step that is due; then link everything."""
@@ -177,13 +197,13 @@ class _Plan:
 
     def _link(self) -> Expansion:
         children: dict[int, list[int]] = {}
-        parents = [self._parents(definition) for _, _, definition, _ in self.added]
-        for (number, *_), above in zip(self.added, parents, strict=True):
+        parents = [self._parents(self.template.step(new.template_step)) for new in self.added]
+        for new, above in zip(self.added, parents, strict=True):
             for parent in above:
-                children.setdefault(parent, []).append(number)
+                children.setdefault(parent, []).append(new.step_no)
         steps = [
-            NewStep(number, name, definition.name, above, tuple(children.get(number, ())), inputs)
-            for (number, name, definition, inputs), above in zip(self.added, parents, strict=True)
+            replace(new, parents=above, children=tuple(children.get(new.step_no, ())))
+            for new, above in zip(self.added, parents, strict=True)
         ]
         known = {step: tuple(own) for step, own in children.items() if step <= self.known_steps}
         return Expansion(self.known_steps, tuple(sorted(self.open_gates.values())), steps, known)

@@ -98,6 +98,12 @@ create table tasker.steps (
     parents int[] not null,
     children int[] not null,
     inputs json, -- of a step made at run time; the template's own stay in the template
+    batch_of int, -- of a batch worker: its analyzer
+    parallelism int, -- likewise: how many of its batch run at a time
+    failure_strategy text check (
+        failure_strategy in ('continue_on_failure', 'fail_fast', 'isolate')
+    ),
+    is_held boolean not null default false, -- until one of its batch has ended
     -- what changes, side by side: an update then logs only these bytes
     parents_left int not null check (parents_left >= 0),
     attempt int not null default 0, -- executions so far; never goes back, so it can fence
@@ -110,6 +116,8 @@ create table tasker.steps (
     result json,
     primary key (task_uuid, step_no)
 ) with (fillfactor = 70);
+
+create index steps_held on tasker.steps (task_uuid, batch_of, step_no) where is_held;
 
 -- Steps that wait for a worker.
 create table tasker.ready (

@@ -1,0 +1,238 @@
+"""How many workers of a batch run at a time, and what becomes of them when one fails."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import asyncpg
+import pytest
+
+from support.flows import Worker, begin_one, done, failed, names, state, states, step_id
+from support.invariants import check_invariants
+from tasker_core.engine.claim import Claim
+from tasker_core.engine.expand import plan_expansion
+from tasker_core.engine.finish import Finished
+from tasker_core.engine.operate import cancel_task, reset_step, resolve_step
+from tasker_core.engine.sweep import sweep
+from tasker_core.payload import encode
+from tasker_core.states import StepState, TaskState
+from tasker_core.templates.load import parse_template
+from tasker_core.templates.model import TaskTemplate
+
+pytestmark = pytest.mark.usefixtures("consistent")
+
+BY = {"actor": "ann", "reason": "I looked"}
+
+
+def flow(parallelism: int, strategy: str = "continue_on_failure", on_failure: str = "halt"):
+    """A batch beside a chain, and what joins the two."""
+    report = parse_template(f"""
+name: batch
+namespace_name: shop
+version: 1.0.0
+on_failure: {on_failure}
+steps:
+  - {{name: analyze, type: batchable, handler: {{callable: x}}}}
+  - name: work
+    type: batch_worker
+    handler: {{callable: x}}
+    dependencies: [analyze]
+    retry: {{max_attempts: 2, backoff: linear, backoff_base_ms: 100}}
+    batch_config: {{parallelism: {parallelism}, failure_strategy: {strategy}}}
+  - {{name: total, type: deferred_convergence, handler: {{callable: x}}, dependencies: [work]}}
+  - {{name: first, handler: {{callable: x}}, retry: {{max_attempts: 1}}}}
+  - {{name: second, handler: {{callable: x}}, dependencies: [first], retry: {{max_attempts: 1}}}}
+  - {{name: report, handler: {{callable: x}}, dependencies: [total, second]}}
+""")
+    assert report.template is not None, report.findings
+    return report.template
+
+
+async def cut(conn: asyncpg.Connection, own: TaskTemplate, claim: Claim, size: int) -> Finished:
+    """End the analyzer with this many batches."""
+    cursors = [{"batch_id": f"{n:03}"} for n in range(1, size + 1)]
+    outcome = {"type": "create_batches", "worker_template_name": "work", "cursor_configs": cursors}
+    result = {"batch_processing_outcome": outcome}
+    step = own.step("analyze")
+    expansion = await plan_expansion(conn, own, step, claim.task_uuid, result)
+    return Finished(
+        claim.task_uuid, claim.step_no, claim.attempt, encode(result), None, expansion=expansion
+    )
+
+
+@pytest.fixture
+async def begun(conn, worker):
+    """Begin a task and cut its batch; give the task. The chain is left to others."""
+
+    async def begin(own: TaskTemplate, size: int):
+        task = await begin_one(conn, own)
+        claims = {claim.name: claim for claim in await worker.claim()}
+        await worker.finish(await cut(conn, own, claims["analyze"], size))
+        await worker.give_back(claims["first"])
+        return task
+
+    return begin
+
+
+async def workers_of(worker: Worker) -> list[Claim]:
+    """Claim what is ready of the batch, in order; give back the rest."""
+    claims = await worker.claim()
+    await worker.give_back(*(one for one in claims if one.template_step != "work"))
+    return sorted((one for one in claims if one.template_step == "work"), key=lambda c: c.step_no)
+
+
+async def test_no_more_run_at_a_time_than_parallelism_says(worker, begun):
+    """The others follow in order, one for each that has ended."""
+    await begun(flow(3), 6)
+    claims = await workers_of(worker)
+    assert names(claims) == ["work_001", "work_002", "work_003"]
+
+    await worker.succeed(claims[1])
+    (fourth,) = await workers_of(worker)
+    await worker.succeed(claims[0], claims[2])
+    last = await workers_of(worker)
+
+    assert (fourth.name, names(last)) == ("work_004", ["work_005", "work_006"])
+
+
+async def test_a_worker_that_retries_keeps_its_place(worker, begun, clock):
+    """A rest is a part of the work."""
+    await begun(flow(1), 2)
+    (first,) = await workers_of(worker)
+    await worker.fail(first)
+    assert await workers_of(worker) == []
+    await clock.advance(1)
+
+    assert names(await workers_of(worker)) == ["work_001"]
+
+
+async def test_what_follows_a_batch_waits_for_all_of_it(conn, worker, begun):
+    """Those that are held count, too."""
+    task = await begun(flow(1), 3)
+    for _ in range(3):
+        assert (await states(conn, task))["total"] is StepState.PENDING
+        await worker.succeed(*await workers_of(worker))
+
+    assert (await states(conn, task))["total"] is StepState.ENQUEUED
+
+
+@pytest.mark.parametrize("strategy", ["continue_on_failure", "isolate"])
+async def test_siblings_run_on_after_a_failure(conn, worker, begun, strategy):
+    """All but what failed is done; then the task is blocked, and nothing is skipped."""
+    task = await begun(flow(2, strategy), 4)
+    claims = await workers_of(worker)
+
+    await worker.fail(claims[0], retryable=False)
+    await worker.succeed(claims[1])
+    assert (await states(conn, task))["first"] is StepState.PENDING, "no sibling: it is halted"
+    rest = await workers_of(worker)
+    await worker.succeed(*rest)
+
+    assert names(rest) == ["work_003", "work_004"]
+    assert (await states(conn, task))["total"] is StepState.PENDING
+    assert await state(conn, task) is TaskState.BLOCKED_BY_FAILURES
+
+
+@pytest.mark.parametrize("on_failure", ["halt", "continue"])
+async def test_fail_fast_holds_back_what_has_not_begun(conn, worker, begun, on_failure):
+    """Running siblings run on; the others wait until the failure is dealt with."""
+    task = await begun(flow(2, "fail_fast", on_failure), 4)
+    claims = await workers_of(worker)
+
+    await worker.fail(claims[0], retryable=False)
+    await worker.succeed(claims[1])
+    assert await workers_of(worker) == []
+
+    await reset_step(conn, task, await step_id(conn, task, "work_001"), **BY)
+    assert names(await workers_of(worker)) == ["work_001", "work_003"]
+
+
+async def test_another_failure_halts_the_batch(conn, worker, begun):
+    """Siblings are let off for each other only."""
+    task = await begun(flow(2), 4)
+    claims = {claim.name: claim for claim in await worker.claim()}
+
+    await worker.fail(claims["first"], retryable=False)
+    await worker.succeed(claims["work_001"], claims["work_002"])
+
+    assert await workers_of(worker) == []
+    assert await state(conn, task) is TaskState.BLOCKED_BY_FAILURES
+    await resolve_step(conn, task, await step_id(conn, task, "first"), **BY)
+    assert names(await workers_of(worker)) == ["work_003", "work_004"]
+
+
+async def test_a_held_worker_can_be_settled_by_hand(conn, worker, begun):
+    """It never runs then; its place goes to the next."""
+    task = await begun(flow(1), 3)
+    await resolve_step(conn, task, await step_id(conn, task, "work_002"), **BY)
+
+    await worker.succeed(*await workers_of(worker))
+
+    assert names(await workers_of(worker)) == ["work_003"]
+
+
+async def test_cancel_ends_what_is_held(conn, worker, begun):
+    """Like every step that has not ended."""
+    task = await begun(flow(1), 3)
+
+    await cancel_task(conn, task, **BY)
+
+    assert (await states(conn, task))["work_003"] is StepState.CANCELLED
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_happens_the_bound_holds_and_the_task_ends(conn, worker, clock, seed):
+    """Random ends in random order, by several workers, some of which are lost."""
+    dice = Random(seed)
+    strategy = dice.choice(["continue_on_failure", "fail_fast", "isolate"])
+    bound = dice.randint(1, 4)
+    own = flow(bound, strategy, dice.choice(["halt", "continue"]))
+    task = await begin_one(conn, own)
+    hands = [worker, Worker(conn), Worker(conn)]
+    held: list[tuple[Worker, Claim]] = []
+    resets = 0
+
+    async def move() -> None:
+        nonlocal resets
+        hand = dice.choice(hands)
+        own_claims = [claim for holder, claim in held if holder is hand]
+        ends = dice.sample(own_claims, dice.randint(0, len(own_claims)))
+        held[:] = [one for one in held if one[1] not in ends]
+        for claim in ends:
+            if claim.name == "analyze":
+                await hand.finish(await cut(conn, own, claim, 9))
+        rest = [claim for claim in ends if claim.name != "analyze"]
+        work = await hand.finish(
+            *(done(c) if dice.random() < 0.7 else failed(c, dice.random() < 0.5) for c in rest),
+            claim=dice.randint(0, 4),
+        )
+        held.extend((hand, claim) for claim in work.claims)
+        if dice.random() < 0.1:
+            held.clear()
+            await clock.advance(60)
+            await sweep(conn)
+        broken = [n for n, s in (await states(conn, task)).items() if s is StepState.ERROR]
+        if broken and dice.random() < 0.3:
+            await clock.advance(1)
+            await reset_step(conn, task, await step_id(conn, task, dice.choice(broken)), **BY)
+            resets += 1
+
+    for _ in range(300):
+        if await state(conn, task) is TaskState.COMPLETE:
+            break
+        await move()
+        await clock.advance(1)
+        alive = await alive_workers(conn, task)
+        assert alive <= bound + resets
+        await check_invariants(conn)
+    assert await state(conn, task) is TaskState.COMPLETE
+
+
+async def alive_workers(conn: asyncpg.Connection, task: Any) -> int:
+    seen = await states(conn, task)
+    return sum(
+        name.startswith("work_")
+        and step in (StepState.ENQUEUED, StepState.IN_PROGRESS, StepState.WAITING_FOR_RETRY)
+        for name, step in seen.items()
+    )
