@@ -98,6 +98,15 @@ def test_create_says_what_to_do_next_unless_quiet(task):
     assert said.stderr == ""
 
 
+def test_nothing_is_to_be_explained_of_a_task_that_is_done(task):
+    """An empty list to a program, a sentence to a person."""
+    done = task("create", "demo/hello", "--set", "name=ada", "--wait", "--json")
+    uuid = json.loads(done.stdout)["task_uuid"]
+
+    assert json.loads(task("why", uuid, "--json").stdout) == []
+    assert task("why", uuid).stdout == "every step is running or done\n"
+
+
 @pytest.mark.parametrize(
     ("words", "exit_code", "code"),
     [
@@ -107,6 +116,7 @@ def test_create_says_what_to_do_next_unless_quiet(task):
         (("get", NOBODY), 4, "NOT_FOUND"),
         (("steps", NOBODY), 4, "NOT_FOUND"),
         (("watch", NOBODY), 4, "NOT_FOUND"),
+        (("why", NOBODY), 4, "NOT_FOUND"),
         (("cancel", NOBODY, "--yes"), 4, "NOT_FOUND"),
         (("create", "demo/hello", "-i", "{bad"), 2, "usage_error"),
         (("create", "demo/hello", "-i", "[]"), 2, "usage_error"),

@@ -143,6 +143,7 @@ def test_every_function_has_its_request() -> None:
     assert sent(lambda: asked.cancel_task(TASK, reason="a b"), {}) == f"DELETE {path}?reason=a+b"
     assert sent(lambda: asked.list_task_steps(TASK), []) == f"GET {path}/workflow_steps"
     assert sent(lambda: asked.list_task_transitions(TASK), []) == f"GET {path}/transitions"
+    assert sent(lambda: asked.explain_task(TASK), []) == f"GET {path}/why"
     assert sent(lambda: asked.get_step(TASK, step), {}) == f"GET {step_path}"
     assert sent(lambda: asked.get_step_audit_history(TASK, step), []) == f"GET {step_path}/audit"
     assert sent(lambda: asked.list_templates(namespace="a/b"), {}) == (

@@ -338,12 +338,14 @@ async def test_get_without_steps(api: httpx.AsyncClient, conn: Any) -> None:
 async def test_an_unknown_task_is_404(api: httpx.AsyncClient) -> None:
     """For every route below a task."""
     unknown = f"/v1/tasks/{uuid4()}"
-    for path in ("", "/workflow_steps", "/transitions", f"/workflow_steps/{uuid4()}"):
+    for path in ("", "/workflow_steps", "/transitions", "/why", f"/workflow_steps/{uuid4()}"):
         refused(await api.get(unknown + path), 404, "NOT_FOUND")
     refused(await api.delete(unknown), 404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize("path", ["", "/workflow_steps", "/transitions", "/workflow_steps/1"])
+@pytest.mark.parametrize(
+    "path", ["", "/workflow_steps", "/transitions", "/why", "/workflow_steps/1"]
+)
 async def test_a_bad_uuid_is_400(api: httpx.AsyncClient, path: str) -> None:
     """The message repeats the offending text."""
     document = refused(await api.get(f"/v1/tasks/not-one{path}"), 400, "INVALID_UUID")
@@ -366,6 +368,24 @@ async def test_transitions_tell_the_whole_story(
     ]
     assert moves[0]["step_uuid"] == str(await step_id(conn, task_uuid, "a"))
     assert {m["task_uuid"] for m in moves} == {str(task_uuid)}
+
+
+async def test_why_tells_a_cause_for_each_step(
+    api: httpx.AsyncClient, conn: Any, worker: Worker
+) -> None:
+    """With the same in a sentence."""
+    task_uuid = await begin_one(conn, template(CHAIN))
+    await worker.fail(await worker.claim_one(), retryable=False)
+    causes = (await api.get(f"/v1/tasks/{task_uuid}/why")).json()
+
+    assert [(one["name"], one["state"], one["cause"]) for one in causes] == [
+        ("a", "error", "failed"),
+        ("b", "pending", "waits_for_parents"),
+        ("c", "pending", "waits_for_parents"),
+    ]
+    assert causes[0]["step_uuid"] == str(await step_id(conn, task_uuid, "a"))
+    assert causes[0]["explanation"] == "failed for good after 1 attempt: handler_error: no"
+    assert causes[1]["detail"] == {"count": 1, "steps": [{"name": "a", "state": "error"}]}
 
 
 # --- list -------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from tasker_core.client import (
     HealthResponse,
     PaginationInfo,
     StepAuditResponse,
+    StepCause,
     StepResponse,
     TaskConflictError,
     TaskerClient,
@@ -80,6 +81,7 @@ try:
         assert_type(step, StepResponse)
         history = client.get_step_audit_history(task.task_uuid, step.step_uuid)
         assert_type(history, list[StepAuditResponse])
+        assert_type(client.explain_task(task.task_uuid), list[StepCause])
         assert_type(client.health_check(), HealthResponse)
 except (
     TaskNotFoundError,

@@ -15,6 +15,7 @@ PAIRS: list[tuple[type[BaseModel], Any]] = [
     (tasks.TaskResponse, client.TaskResponse),
     (tasks.TaskListResponse, client.TaskListResponse),
     (tasks.Pagination, client.PaginationInfo),
+    (tasks.StepCause, client.StepCause),
     (steps.StepResponse, client.StepResponse),
     (steps.StepAudit, client.StepAuditResponse),
 ]

@@ -180,6 +180,17 @@ def watch(
 
 
 @task_app.command()
+def why(ctx: typer.Context, task_uuid: TaskUuid) -> None:
+    """Say of each step that is neither running nor done why it is not."""
+    from tasker_core.cli.views import causes_view
+
+    out: Output = ctx.obj
+    with connect(out) as client:
+        causes = client.explain_task(task_uuid)
+    out.data([vars(cause) for cause in causes], lambda: causes_view(causes))
+
+
+@task_app.command()
 def cancel(
     ctx: typer.Context,
     task_uuid: TaskUuid,

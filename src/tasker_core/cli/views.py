@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from tasker_core.client import StepResponse, TaskListResponse, TaskResponse
+    from tasker_core.client import StepCause, StepResponse, TaskListResponse, TaskResponse
 
 MARKS = {
     "complete": "✓",
@@ -55,6 +55,14 @@ def task_view(task: TaskResponse) -> RenderableType:
         for step in task.steps
     ]
     return Group(facts, "", table(("STEP", "STATE", "ATTEMPTS", "UUID"), rows))
+
+
+def causes_view(causes: Iterable[StepCause]) -> RenderableType:
+    """Show why each step is neither running nor done."""
+    from rich.text import Text
+
+    rows = [(one.name, one.state, visible(one.explanation)) for one in causes]
+    return table(("STEP", "STATE", "WHY"), rows) if rows else Text("every step is running or done")
 
 
 def tasks_view(page: TaskListResponse) -> Table:

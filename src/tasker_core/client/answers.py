@@ -137,6 +137,18 @@ class StepAuditResponse(Answer):
 
 
 @dataclass(frozen=True)
+class StepCause(Answer):
+    """Why one step is neither running nor done; `step_uuid` is None before it exists."""
+
+    step_uuid: str | None = None
+    name: str = ""
+    state: str | None = None
+    cause: str = ""
+    explanation: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class HealthResponse(Answer):
     """Whether the server answers."""
 

@@ -17,6 +17,7 @@ import orjson
 from tasker_core.client.answers import (
     HealthResponse,
     StepAuditResponse,
+    StepCause,
     StepResponse,
     TaskListResponse,
     TaskResponse,
@@ -144,6 +145,10 @@ def list_task_steps(task_uuid: UUID | str) -> Call[list[StepResponse]]:
 
 def list_task_transitions(task_uuid: UUID | str) -> Call[list[dict[str, Any]]]:
     return Call("GET", f"{_task(task_uuid)}/transitions", list)
+
+
+def explain_task(task_uuid: UUID | str) -> Call[list[StepCause]]:
+    return Call("GET", f"{_task(task_uuid)}/why", _each(StepCause.from_dict))
 
 
 def get_step(task_uuid: UUID | str, step_uuid: UUID | str) -> Call[StepResponse]:

@@ -20,6 +20,7 @@ from tasker_core.client.address import auth_headers, resolve_url
 from tasker_core.client.answers import (
     HealthResponse,
     StepAuditResponse,
+    StepCause,
     StepResponse,
     TaskListResponse,
     TaskResponse,
@@ -213,6 +214,10 @@ class TaskerClient(_Client):
         """List every change of state of a task and its steps, the oldest first."""
         return self._send(calls.list_task_transitions(task_uuid))
 
+    def explain_task(self, task_uuid: UUID | str) -> list[StepCause]:
+        """Say of each step that is neither running nor done why it is not."""
+        return self._send(calls.explain_task(task_uuid))
+
     def get_step(self, task_uuid: UUID | str, step_uuid: UUID | str) -> StepResponse:
         """Read one step with its result."""
         return self._send(calls.get_step(task_uuid, step_uuid))
@@ -392,6 +397,10 @@ class AsyncTaskerClient(_Client):
     async def list_task_transitions(self, task_uuid: UUID | str) -> list[dict[str, Any]]:
         """List every change of state of a task and its steps, the oldest first."""
         return await self._send(calls.list_task_transitions(task_uuid))
+
+    async def explain_task(self, task_uuid: UUID | str) -> list[StepCause]:
+        """Say of each step that is neither running nor done why it is not."""
+        return await self._send(calls.explain_task(task_uuid))
 
     async def get_step(self, task_uuid: UUID | str, step_uuid: UUID | str) -> StepResponse:
         """Read one step with its result."""

@@ -24,9 +24,8 @@ from tasker_core.templates.expansion import (
     expand_decision,
     expand_nothing,
 )
+from tasker_core.templates.fate import GATES, Course
 from tasker_core.templates.model import BatchConfig, StepDefinition, TaskTemplate
-
-EXPANDING_TYPES = frozenset({"decision", "batchable"})
 
 PLACEHOLDER_ID = "000"
 
@@ -75,9 +74,37 @@ async def plan_resolution(
 async def _planned(
     conn: Connection, template: TaskTemplate, step: StepDefinition, task_uuid: UUID, outcome: Any
 ) -> str | None:
+    existing = await _existing(conn, template, task_uuid)
+    new_count = len(outcome[1]) if outcome and step.type == "batchable" else 0
+    if len(existing) + new_count + len(template.steps) < MANY_STEPS:
+        return _expansion(template, existing, step, outcome)
+    return await asyncio.to_thread(_expansion, template, existing, step, outcome)
+
+
+async def read_course(conn: Connection, template: TaskTemplate, task_uuid: UUID) -> Course:
+    """See how far a task has come."""
+    existing = await _existing(conn, template, task_uuid)
+    kinds = {step.template_step: template.step(step.template_step).type for step in existing}
+    return Course(
+        set(kinds),
+        {
+            one.template_step
+            for one in existing
+            if one.is_open and kinds[one.template_step] in GATES
+        },
+        {
+            one.template_step: one.chosen
+            for one in existing
+            if not one.is_open and kinds[one.template_step] == "decision"
+        },
+    )
+
+
+async def _existing(
+    conn: Connection, template: TaskTemplate, task_uuid: UUID
+) -> list[ExistingStep]:
     decisions = [one.name for one in template.steps if one.type == "decision"]
-    rows = await conn.fetch(_STEPS, task_uuid, decisions)
-    existing = [
+    return [
         ExistingStep(
             row["step_no"],
             row["name"],
@@ -85,12 +112,8 @@ async def _planned(
             row["is_open"],
             tuple(decode(row["chosen"]) or ()) if row["chosen"] else (),
         )
-        for row in rows
+        for row in await conn.fetch(_STEPS, task_uuid, decisions)
     ]
-    new_count = len(outcome[1]) if outcome and step.type == "batchable" else 0
-    if len(existing) + new_count + len(template.steps) < MANY_STEPS:
-        return _expansion(template, existing, step, outcome)
-    return await asyncio.to_thread(_expansion, template, existing, step, outcome)
 
 
 def _expansion(

@@ -17,6 +17,8 @@ from tasker_core.errors import UnknownStep, UnknownTask
 from tasker_core.payload import decode
 from tasker_core.states import StepState, TaskState
 
+WORKER_SEEN_WITHIN = timedelta(seconds=60)  # a worker says more often that it is alive
+
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:

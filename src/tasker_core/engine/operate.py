@@ -12,12 +12,13 @@ from uuid import UUID
 import asyncpg
 
 from tasker_core.db.connect import Connection
-from tasker_core.engine.expand import EXPANDING_TYPES, plan_expansion, plan_resolution
+from tasker_core.engine.expand import plan_expansion, plan_resolution
 from tasker_core.engine.finish import GROWN
 from tasker_core.engine.ids import task_and_step_no
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.errors import TransitionRefused, UnknownStep, UnknownTask
 from tasker_core.payload import encode
+from tasker_core.templates.fate import GATES
 
 
 async def cancel_task(conn: Connection, task_uuid: UUID, *, actor: str, reason: str) -> None:
@@ -194,7 +195,7 @@ async def _expansion(
         return None
     template = (await shelf.get(conn, row["template_uuid"])).template
     step = template.step(row["template_step"])
-    if step.type not in EXPANDING_TYPES:
+    if step.type not in GATES:
         return None
     if is_complete:
         return await plan_expansion(conn, template, step, task_uuid, result)

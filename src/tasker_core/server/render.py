@@ -10,12 +10,14 @@ from uuid import UUID, uuid5
 
 from tasker_core.engine.ids import step_uuid
 from tasker_core.engine.inspect import AttemptRecord, StepRecord, TaskRecord, Transition
+from tasker_core.engine.why import Cause, explain
 from tasker_core.states import TASK_TERMINAL, StepState
 from tasker_core.wire import steps as wire
 from tasker_core.wire.tasks import (
     ExecutionStatus,
     Pagination,
     RecommendedAction,
+    StepCause,
     TaskListResponse,
     TaskResponse,
 )
@@ -91,6 +93,20 @@ def execution_status(task: TaskRecord) -> ExecutionStatus:
     if total and task.count(_S.COMPLETE, _S.RESOLVED_MANUALLY) == total:
         return "all_complete"
     return "waiting_for_dependencies"
+
+
+def cause_response(task_uuid: UUID, cause: Cause) -> StepCause:
+    """Show why a step is neither running nor done."""
+    return StepCause.model_validate(
+        {
+            "step_uuid": cause.step_no and step_uuid(task_uuid, cause.step_no),
+            "name": cause.name,
+            "state": cause.state,
+            "cause": cause.cause,
+            "explanation": explain(cause),
+            "detail": cause.detail,
+        }
+    )
 
 
 def task_list(

@@ -54,6 +54,18 @@ def steps_due(template: TaskTemplate, course: Course) -> Iterator[str]:
     return _Fates(template, course, _initial(template)).due(in_order(template))
 
 
+def steps_that_may_come(template: TaskTemplate, course: Course) -> list[str]:
+    """Name the steps of which it is not known yet whether they come, parents before children.
+
+    Of a batch worker it is known when its analyzer has ended.
+    """
+    fates = _Fates(template, course, _initial(template))
+    order = in_order(template)
+    for _ in fates.due(order):
+        pass
+    return [name for name in order if fates.fates[name].may_come]
+
+
 @lru_cache(maxsize=64)
 def in_order(template: TaskTemplate) -> tuple[str, ...]:
     """Name the steps, parents before children."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field, Strict
 
-from tasker_core.states import TaskState
+from tasker_core.states import StepState, TaskState
 from tasker_core.wire.common import Answer, Moment, Request, Text
 from tasker_core.wire.steps import StepReadiness
 
@@ -104,6 +104,29 @@ class TaskResponse(Answer):
     completion_percentage: float = Field(description="0 to 100, with two decimals.")
     health_status: Literal["healthy", "blocked"]
     steps: list[StepReadiness] = Field(description="Empty in lists.")
+
+
+class StepCause(Answer):
+    """Why one step is neither running nor done."""
+
+    step_uuid: UUID | None = Field(description="null: it is not known yet whether it comes.")
+    name: str
+    state: StepState | None
+    cause: Literal[
+        "failed",
+        "cancelled",
+        "task_ended",
+        "waits_for_parents",
+        "blocked_by_failures",
+        "waits_for_batch",
+        "waits_for_retry",
+        "no_worker_in_namespace",
+        "no_worker_with_handler",
+        "waits_for_worker",
+        "waits_for_decision",
+    ]
+    explanation: str = Field(description="The same in a sentence.")
+    detail: dict[str, Any] = Field(description="What the sentence is made of.")
 
 
 class Pagination(Answer):

@@ -14,11 +14,11 @@ import structlog
 
 from tasker_core.db.connect import Connection
 from tasker_core.engine.claim import Claim
-from tasker_core.engine.expand import EXPANDING_TYPES
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.handlers.bound import BoundHandler, HandlerDefinition
 from tasker_core.handlers.registry import HandlerRegistry
 from tasker_core.payload import encode
+from tasker_core.templates.fate import GATES
 from tasker_core.templates.graph import ancestors
 from tasker_core.templates.model import EventDeclaration, TaskTemplate
 from tasker_core.worker.broken import BROKEN
@@ -124,7 +124,7 @@ class PlanBook:
             template=template,
             template_step=step.name,
             parents=frozenset(step.dependencies),
-            expands=step.type in EXPANDING_TYPES,
+            expands=step.type in GATES,
             events=step.publishes_events,
         )
         _warn_of_strangers(plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Literal
 
@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from tasker_core.db import migrate
 from tasker_core.db.connect import Connection
-from tasker_core.engine.inspect import list_starved_lanes
+from tasker_core.engine.inspect import WORKER_SEEN_WITHIN, list_starved_lanes
 from tasker_core.errors import TaskerError
 from tasker_core.server.backend import Backend, backend_of
 from tasker_core.server.routes import answer
@@ -25,7 +25,6 @@ from tasker_core.wire.health import Check, HealthResponse, ReadinessResponse
 router = new_router()
 
 CHECK_SECONDS = 3.0
-WORKER_SEEN_WITHIN = timedelta(seconds=60)
 
 _Look = Callable[[Connection], Awaitable[str | None]]
 

@@ -12,23 +12,31 @@ from starlette.responses import Response
 
 from tasker_core.engine import inspect, operate
 from tasker_core.engine.create import NewTask, create_task
+from tasker_core.engine.why import why
 from tasker_core.errors import TransitionRefused
 from tasker_core.server.auth import caller
 from tasker_core.server.backend import backend_of
 from tasker_core.server.body import read_request
 from tasker_core.server.openapi import body_of, problems_of
-from tasker_core.server.render import task_list, task_response, transition_response
+from tasker_core.server.render import cause_response, task_list, task_response, transition_response
 from tasker_core.server.routes import Word, answer, answer_list
 from tasker_core.server.routes import router as new_router
 from tasker_core.states import TASK_TERMINAL, TaskState
 from tasker_core.wire.steps import TransitionResponse
-from tasker_core.wire.tasks import CancelRequest, TaskListResponse, TaskRequest, TaskResponse
+from tasker_core.wire.tasks import (
+    CancelRequest,
+    StepCause,
+    TaskListResponse,
+    TaskRequest,
+    TaskResponse,
+)
 
 router = new_router()
 
 _TASK_REQUEST: TypeAdapter[TaskRequest] = TypeAdapter(TaskRequest)
 _CANCEL_REQUEST: TypeAdapter[CancelRequest] = TypeAdapter(CancelRequest)
 _TRANSITIONS = TypeAdapter(list[TransitionResponse])
+_CAUSES = TypeAdapter(list[StepCause])
 
 _ALIASES = {"completed": TaskState.COMPLETE}
 _ACTIVE = tuple(state for state in TaskState if state not in TASK_TERMINAL)
@@ -210,6 +218,20 @@ async def list_transitions(request: Request, task_uuid: UUID) -> Response:
     return answer_list(
         _TRANSITIONS, [transition_response(task_uuid, move, names) for move in moves]
     )
+
+
+@router.get(
+    "/v1/tasks/{task_uuid}/why",
+    operation_id="explainTask",
+    responses={200: {"model": list[StepCause]}, **problems_of(400, 404, 503)},
+    tags=["tasks"],
+)
+async def explain(request: Request, task_uuid: UUID) -> Response:
+    """Say of each step that is neither running nor done why it is not."""
+    backend = backend_of(request)
+    async with backend.connection() as conn:
+        causes = await why(conn, backend.shelf, task_uuid)
+    return answer_list(_CAUSES, [cause_response(task_uuid, cause) for cause in causes])
 
 
 # --- helpers ----------------------------------------------------------------------------

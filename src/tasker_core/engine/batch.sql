@@ -1,0 +1,80 @@
+-- Keep as many workers of a batch going as may run at a time.
+--
+-- locks  nothing of their own: the callers hold the tasks
+
+-- Let the next of these batches begin, as many as may run at a time.
+--
+-- index  steps_held
+create function tasker.fill_batches(moment timestamptz, task_uuids uuid[], batches int[])
+returns int[]
+language plpgsql
+as $$
+declare
+    batch record;
+    begun_lanes int[];
+    filled_lanes int[] := '{}';
+begin
+    for batch in
+        select
+            given.*, next.lane, next.failure_strategy, task.rank, task.failed_count,
+            task.halts_on_failure,
+            next.parallelism - tasker.count_batch(given.task_uuid, given.batch_of) as room
+        from (
+            select distinct * from unnest(task_uuids, batches) as given (task_uuid, batch_of)
+        ) as given
+        join tasker.tasks as task using (task_uuid)
+        cross join lateral (
+            select s.lane, s.failure_strategy, s.parallelism from tasker.steps as s
+            where s.task_uuid = given.task_uuid and s.batch_of = given.batch_of and s.is_held
+            limit 1
+        ) as next
+    loop
+        continue when batch.room <= 0 or batch.failed_count > 0 and tasker.is_halted(
+            batch.task_uuid, batch.halts_on_failure, batch.batch_of, batch.failure_strategy
+        );
+
+        with begun as (
+            update tasker.steps as step
+            set is_held = false
+            where step.task_uuid = batch.task_uuid and step.step_no = any (array(
+                select s.step_no from tasker.steps as s
+                where s.task_uuid = batch.task_uuid and s.batch_of = batch.batch_of and s.is_held
+                order by s.step_no
+                limit batch.room
+            ))
+            returning step.*
+        ),
+
+        enqueued as (
+            insert into tasker.ready (task_uuid, step_no, lane, rank, attempt, enqueued_at)
+            select b.task_uuid, b.step_no, b.lane, batch.rank, b.attempt, moment
+            from begun as b where b.parents_left = 0
+            returning lane
+        )
+
+        select array_agg(distinct e.lane) into begun_lanes from enqueued as e;
+        filled_lanes := filled_lanes || begun_lanes;
+    end loop;
+    return filled_lanes;
+end;
+$$;
+
+-- How many of a batch are ready, delayed or on loan.
+create function tasker.count_batch(its_task uuid, its_batch int) returns int
+language plpgsql stable
+as $$
+begin
+    return (
+        select count(*)
+        from (
+            select r.step_no from tasker.ready as r where r.task_uuid = its_task
+            union all
+            select d.step_no from tasker.delayed as d where d.task_uuid = its_task
+            union all
+            select l.step_no from tasker.leases as l where l.task_uuid = its_task
+        ) as alive
+        join tasker.steps as step on step.task_uuid = its_task and step.step_no = alive.step_no
+        where step.batch_of = its_batch
+    );
+end;
+$$;

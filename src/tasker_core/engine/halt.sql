@@ -1,0 +1,62 @@
+-- What a failed step holds back, and what it does not.
+--
+-- locks  nothing of their own: the callers hold the tasks
+
+-- Count steps that have just failed for good: a task without any is never looked at.
+create function tasker.count_failures(failed_tasks uuid[]) returns void
+language plpgsql
+as $$
+begin
+    update tasker.tasks as task
+    set failed_count = task.failed_count + failed.steps
+    from (
+        select one.task_uuid, count(*) as steps
+        from unnest(failed_tasks) as one (task_uuid) group by one.task_uuid
+    ) as failed
+    where task.task_uuid = failed.task_uuid;
+end;
+$$;
+
+-- Say whether a step may not begin because others have failed; asked only of a task with a
+-- failed step. Most wait until an operator has dealt with the failure, unless the task goes
+-- on without (on_failure: continue). In a batch, the failure strategy decides about siblings.
+create function tasker.is_halted(its_task uuid, halts boolean, its_batch int, strategy text)
+returns boolean
+language plpgsql stable
+as $$
+begin
+    if its_batch is null then
+        return halts;
+    end if;
+    return exists (
+        select from tasker.steps as failed
+        where failed.task_uuid = its_task and failed.state = 'error'
+            and case when failed.batch_of = its_batch then strategy = 'fail_fast' else halts end
+    );
+end;
+$$;
+
+-- Take back what a task with a failed step had enqueued: the steps are pending again
+-- until an operator has dealt with the failure. Running steps run on.
+create function tasker.park_steps(task_uuids uuid[]) returns void
+language plpgsql
+as $$
+begin
+    delete from tasker.delayed as d
+    using tasker.tasks as task, tasker.steps as step
+    where task.task_uuid = any (task_uuids) and task.failed_count > 0
+        and d.task_uuid = task.task_uuid
+        and step.task_uuid = d.task_uuid and step.step_no = d.step_no
+        and tasker.is_halted(
+            task.task_uuid, task.halts_on_failure, step.batch_of, step.failure_strategy
+        );
+    delete from tasker.ready as r
+    using tasker.tasks as task, tasker.steps as step
+    where task.task_uuid = any (task_uuids) and task.failed_count > 0
+        and r.task_uuid = task.task_uuid
+        and step.task_uuid = r.task_uuid and step.step_no = r.step_no
+        and tasker.is_halted(
+            task.task_uuid, task.halts_on_failure, step.batch_of, step.failure_strategy
+        );
+end;
+$$;
