@@ -305,10 +305,10 @@ class Stage:
     async def until_it_waits(self, conn: asyncpg.Connection, call: asyncio.Future[Any]) -> None:
         """Look until a call is done or waits for a lock."""
         pid = conn.get_server_pid()
-        while not call.done() and not await self.conn.fetchval(
-            "select cardinality(pg_blocking_pids($1)) > 0", pid
-        ):
-            await asyncio.sleep(0)
+        waits = "select cardinality(pg_blocking_pids($1)) > 0"
+        while not call.done():
+            if await self.conn.fetchval(waits, pid):
+                break
 
     async def drive_home(self, scene: Scene) -> None:
         """Sweep, run and resolve until everything has ended."""
