@@ -148,6 +148,20 @@ async def test_only_what_one_holds_can_be_given_back(conn, worker):
     assert await states(conn, task) == {"a": S.ENQUEUED}
 
 
+async def test_an_earlier_attempt_cannot_be_given_back(conn, worker, clock):
+    """The worker has claimed the step anew since, and goes on with that."""
+    task = await begin_one(conn, template())
+    earlier = await worker.claim_one()
+    await clock.advance(31)
+    await sweep(conn)
+    await clock.advance(60)
+    await worker.claim_one()
+
+    await worker.give_back(earlier)
+
+    assert await states(conn, task) == {"a": S.IN_PROGRESS}
+
+
 async def test_a_step_of_a_halted_task_given_back_is_parked(conn, worker):
     """It may not be claimed again, and the task is blocked with it."""
     task = await begin_one(conn, template({"a": [], "b": []}))

@@ -115,16 +115,19 @@ async def test_delayed_steps_are_enqueued_by_the_sweep_too(conn, worker, clock, 
 
 async def test_one_at_a_time_sweeps(conn, connect, worker, clock):
     """The others leave it to the one that does."""
-    await begin_one(conn, template())
-    await worker.claim_one()
-    await clock.advance(31)
+    await begin(conn, template(), 2)
+    await worker.claim(1)
+    await clock.advance(10)
+    await worker.claim(1)
     one, two = await connect(), await connect()
 
     async with one.transaction():
+        await clock.advance(21)
         assert await sweep(one) == 1
+        await clock.advance(10)
         assert await sweep(two) == 0
 
-    assert await sweep(two) == 0
+    assert await sweep(two) == 1
 
 
 async def test_workers_that_are_silent_for_a_day_are_forgotten(conn, clock):
