@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import orjson
 
+from tasker_core.db.asking import Asking, Statement, ask
 from tasker_core.db.connect import Connection
 from tasker_core.engine.ids import new_task_uuid, new_uuid
 from tasker_core.engine.register import RegisteredTemplate, TemplateShelf
@@ -79,6 +78,13 @@ async def create_tasks(
         MissingIdempotencyKey: The template wants one.
         DuplicateTask: A task with this identity exists, or two requests have the same.
     """
+    return await ask(conn, creating(shelf, new, max_context_bytes=max_context_bytes))
+
+
+def creating(
+    shelf: TemplateShelf, new: Sequence[NewTask], *, max_context_bytes: int = MAX_BYTES
+) -> Asking[list[CreatedTask]]:
+    """Do `create_tasks`, on whatever connection."""
     if not new:
         return []
     found: dict[tuple[str, str, str | None], RegisteredTemplate] = {}
@@ -86,7 +92,7 @@ async def create_tasks(
         _check_bounds(task)
         key = (task.namespace, task.name, task.version)
         if key not in found:
-            found[key] = await shelf.find(conn, *key)
+            found[key] = yield from shelf.finding(*key)
     templates = [found[task.namespace, task.name, task.version] for task in new]
     contexts = [
         check_context(registered.template, task.context, max_bytes=max_context_bytes)
@@ -97,32 +103,37 @@ async def create_tasks(
         for registered, task, context in zip(templates, new, contexts, strict=True)
     ]
     _refuse_twins(templates, identities)
-    task_uuids = [new_task_uuid() for _ in new]
-    try:
-        # a savepoint in the caller's transaction; alone, the statement is one by itself
-        async with conn.transaction() if conn.is_in_transaction() else nullcontext():
-            await conn.execute(
-                "select tasker.create_tasks($1, $2, $3::json[], $4, $5, $6, $7, $8, $9, $10, "
-                "$11::jsonb[])",
-                task_uuids,
-                [registered.template_uuid for registered in templates],
-                contexts,
-                [task.priority for task in new],
-                identities,
-                [task.correlation_id or new_uuid() for task in new],
-                [task.parent_correlation_id for task in new],
-                [task.initiator for task in new],
-                [task.source_system for task in new],
-                [task.reason for task in new],
-                [encode(list(task.tags)) for task in new],
-            )
-    except asyncpg.UniqueViolationError:
-        taken = await _taken(conn, templates, identities)
-        raise DuplicateTask(templates[taken[0]].template.label, taken) from None
-    return [
-        CreatedTask(task_uuid, registered)
-        for task_uuid, registered in zip(task_uuids, templates, strict=True)
-    ]
+    created = [CreatedTask(new_task_uuid(), registered) for registered in templates]
+    taken = yield Statement(
+        _CREATE,
+        (
+            [str(one.task_uuid) for one in created],
+            [str(registered.template_uuid) for registered in templates],
+            contexts,
+            [str(task.priority) for task in new],
+            [None if identity is None else f"\\x{identity.hex()}" for identity in identities],
+            [str(task.correlation_id or new_uuid()) for task in new],
+            [_text(task.parent_correlation_id) for task in new],
+            [task.initiator for task in new],
+            [task.source_system for task in new],
+            [task.reason for task in new],
+            [encode(list(task.tags)) for task in new],
+        ),
+    )
+    if taken:
+        positions = [position - 1 for (position,) in taken]
+        raise DuplicateTask(templates[positions[0]].template.label, positions)
+    return created
+
+
+_CREATE = "select * from tasker.create_tasks({})".format(
+    ", ".join(
+        f"cast(cast(${number} as text[]) as {kind}[])"
+        for number, kind in enumerate(
+            "uuid uuid json int bytea uuid uuid text text text jsonb".split(), 1
+        )
+    )
+)
 
 
 def identity_hash(
@@ -168,41 +179,39 @@ def _refuse_twins(
         raise DuplicateTask(templates[twins[0]].template.label, twins)
 
 
-async def _taken(
-    conn: Connection,
-    templates: Sequence[RegisteredTemplate],
-    identities: Sequence[bytes | None],
-) -> list[int]:
-    rows = await conn.fetch(
-        "select n - 1 as position from unnest($1::text[], $2::bytea[]) "
-        "with ordinality as wanted (namespace, identity_hash, n) "
-        "join tasker.tasks using (namespace, identity_hash) order by n",
-        [registered.template.namespace for registered in templates],
-        list(identities),
-    )
-    return [row["position"] for row in rows] or [0]
-
-
 def _check_bounds(task: NewTask) -> None:
-    for name, text, longest in (
-        ("name", task.name, 255),
-        ("namespace", task.namespace, 255),
-        ("version", task.version, 50),
-        ("initiator", task.initiator, 255),
-        ("source_system", task.source_system, 255),
-        ("reason", task.reason, 500),
-        ("idempotency_key", task.idempotency_key, 255),
-    ):
-        if text is not None and not 1 <= len(text) <= longest:
-            raise InvalidRequest(name, text, f"1 to {longest} characters long")
-        if text is not None:
-            _check_text(name, text)
-    if isinstance(task.priority, bool) or not -100 <= task.priority <= 100:
-        raise InvalidRequest("priority", task.priority, "a whole number from -100 to 100")
+    for field_name, longest in _LONGEST.items():
+        text = getattr(task, field_name)
+        if text is None and field_name in _OPTIONAL:
+            continue
+        if not isinstance(text, str) or not 1 <= len(text) <= longest:
+            raise InvalidRequest(field_name, text, f"text of 1 to {longest} characters")
+        _check_text(field_name, text)
+    priority = task.priority
+    if type(priority) is not int or not -100 <= priority <= 100:
+        raise InvalidRequest("priority", priority, "a whole number from -100 to 100")
+    if isinstance(task.tags, str):
+        raise InvalidRequest("tags", task.tags, "a list of texts")
     for tag in task.tags:
         if not isinstance(tag, str) or not 1 <= len(tag) <= 255:
             raise InvalidRequest("tags", tag, "texts of 1 to 255 characters")
         _check_text("tags", tag)
+    for field_name in ("correlation_id", "parent_correlation_id"):
+        uuid = getattr(task, field_name)
+        if uuid is not None and not isinstance(uuid, UUID):
+            raise InvalidRequest(field_name, uuid, "a UUID")
+
+
+_LONGEST = {
+    "name": 255,
+    "namespace": 255,
+    "version": 50,
+    "initiator": 255,
+    "source_system": 255,
+    "reason": 500,
+    "idempotency_key": 255,
+}
+_OPTIONAL = ("version", "idempotency_key")
 
 
 def _check_text(name: str, text: str) -> None:
@@ -210,3 +219,7 @@ def _check_text(name: str, text: str) -> None:
         encode(text)
     except NotStorable as error:
         raise InvalidRequest(name, text, f"storable text: {error.reason}") from None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

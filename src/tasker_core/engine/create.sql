@@ -1,9 +1,10 @@
--- needs: rank.sql
+-- needs: clock.sql rank.sql
 -- Begin tasks: their rows, their steps, and the steps that wait for nothing.
 --
 -- in     one entry a task in each array; the ids are UUIDv7 with 20 zero bits at the end
--- raises unique_violation on tasks_identity when a task with this identity exists;
---        nothing is written then
+-- out    the places in the arrays, from 1, of the tasks whose identity is taken; no row: all
+--        were created. All or none: what was written is undone, as by a savepoint, and the
+--        caller's transaction goes on
 -- locks  identities, in the order of their hashes, so that two callers cannot deadlock
 -- tells  channel tasker_ready, once a namespace
 
@@ -12,7 +13,7 @@ create function tasker.create_tasks(
     identity_hashes bytea[], correlation_ids uuid[], parent_correlation_ids uuid[],
     initiators text[], source_systems text[], reasons text[], tags jsonb[]
 )
-returns void
+returns setof int
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -23,6 +24,7 @@ as $$
 declare
     moment timestamptz := tasker.now();
     created_count int;
+    violated text;
 begin
     insert into tasker.tasks (
         task_uuid, template_uuid, correlation_id, parent_correlation_id, created_at, priority,
@@ -70,5 +72,22 @@ begin
     perform pg_notify('tasker_ready', template.namespace)
     from tasker.templates as template
     where template.template_uuid = any (template_uuids);
+exception when unique_violation then
+    get stacked diagnostics violated = constraint_name;
+    if violated <> 'tasks_identity' then
+        raise;
+    end if;
+    return query
+    select new.n::int
+    from unnest(template_uuids, identity_hashes) with ordinality as new (
+        template_uuid, identity_hash, n
+    )
+    join tasker.templates as template using (template_uuid)
+    join tasker.tasks as task on task.namespace = template.namespace
+        and task.identity_hash = new.identity_hash
+    order by new.n;
+    if not found then -- a snapshot of the caller's that is older than the other task
+        return next 1;
+    end if;
 end;
 $$;

@@ -7,11 +7,13 @@ have used is never changed under their feet.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
+from tasker_core.db.asking import Asking, Statement, ask
 from tasker_core.db.connect import Connection
 from tasker_core.engine.ids import MAX_STEPS, new_uuid
 from tasker_core.errors import InvalidRequest, TemplateChanged, UnknownTemplate
@@ -92,11 +94,15 @@ class RegisteredTemplate:
 
 
 class TemplateShelf:
-    """Registered templates, read once and kept: what an id names never changes."""
+    """Registered templates, read once and kept: what an id names never changes.
+
+    Threads may share one.
+    """
 
     def __init__(self, size: int = 512) -> None:
         self._by_uuid: dict[UUID, RegisteredTemplate] = {}
         self._size = size
+        self._lock = threading.Lock()
 
     async def find(
         self, conn: Connection, namespace: str, name: str, version: str | None = None
@@ -106,39 +112,52 @@ class TemplateShelf:
         Raises:
             UnknownTemplate: There is none; the error lists what there is.
         """
-        found = await conn.fetchval(
-            "select template_uuid from tasker.current_templates "
-            "where namespace = $1 and name = $2 and ($3::text is null or version = $3) "
-            "order by version_key desc limit 1",
-            namespace,
-            name,
-            version,
-        )
-        if found is None:
-            raise UnknownTemplate(namespace, name, version, await _known(conn, namespace, name))
-        return await self.get(conn, found)
+        return await ask(conn, self.finding(namespace, name, version))
 
     async def get(self, conn: Connection, template_uuid: UUID) -> RegisteredTemplate:
         """Give the definition with this id, which a task names."""
+        return await ask(conn, self.getting(template_uuid))
+
+    def finding(
+        self, namespace: str, name: str, version: str | None
+    ) -> Asking[RegisteredTemplate]:
+        """Do `find`, on whatever connection."""
+        found = yield Statement(
+            "select cast(template_uuid as text) from tasker.current_templates "
+            "where namespace = $1 and name = $2 and (cast($3 as text) is null or version = $3) "
+            "order by version_key desc limit 1",
+            (namespace, name, version),
+        )
+        if not found:
+            known = yield from _known(namespace, name)
+            raise UnknownTemplate(namespace, name, version, known)
+        return (yield from self.getting(UUID(found[0][0])))
+
+    def getting(self, template_uuid: UUID) -> Asking[RegisteredTemplate]:
+        """Do `get`, on whatever connection."""
         kept = self._by_uuid.get(template_uuid)
         if kept is not None:
             return kept
-        text = await conn.fetchval(
-            "select definition from tasker.templates where template_uuid = $1", template_uuid
+        ((text,),) = yield Statement(
+            "select cast(definition as text) from tasker.templates "
+            "where template_uuid = cast(cast($1 as text) as uuid)",
+            (str(template_uuid),),
         )
-        template = TaskTemplate.from_definition(decode(text))
-        if len(self._by_uuid) >= self._size:
-            del self._by_uuid[next(iter(self._by_uuid))]
-        kept = self._by_uuid[template_uuid] = RegisteredTemplate(template_uuid, template)
+        return self._keep(template_uuid, TaskTemplate.from_definition(decode(text)))
+
+    def _keep(self, template_uuid: UUID, template: TaskTemplate) -> RegisteredTemplate:
+        with self._lock:
+            if len(self._by_uuid) >= self._size:
+                del self._by_uuid[next(iter(self._by_uuid))]
+            kept = self._by_uuid[template_uuid] = RegisteredTemplate(template_uuid, template)
         return kept
 
 
-async def _known(conn: Connection, namespace: str, name: str) -> Sequence[str]:
-    rows = await conn.fetch(
+def _known(namespace: str, name: str) -> Asking[Sequence[str]]:
+    rows = yield Statement(
         "select namespace || '/' || name || ' ' || version as label "
         "from tasker.current_templates where name = $2 or namespace = $1 "
         "order by name <> $2, namespace <> $1, label limit 10",
-        namespace,
-        name,
+        (namespace, name),
     )
-    return [row["label"] for row in rows]
+    return [label for (label,) in rows]
