@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import uuid4
+import json
+from uuid import RFC_4122, UUID, uuid4
 
 import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.clock import START
 from support.flows import CHAIN, DIAMOND, begin_one, names, state, states, template
 from tasker_core.engine.create import NewTask, create_task, create_tasks, identity_hash
+from tasker_core.engine.ids import MAX_STEPS
 from tasker_core.engine.inspect import get_task
 from tasker_core.engine.register import TemplateShelf, register_template
 from tasker_core.errors import (
@@ -338,3 +341,139 @@ def test_the_order_of_keys_never_matters(context, random):
     assert identity_hash(flow, order(context=context)) == identity_hash(
         flow, order(context=shuffled(context, random))
     )
+
+
+# --- in plain SQL -----------------------------------------------------------------------
+
+
+async def in_sql(conn, **params) -> UUID:
+    args = "".join(f", {name} => ${n}" for n, name in enumerate(params, 1))
+    return await conn.fetchval(
+        f"""select tasker.create_task('shop', 'flow', '{{"n": 1}}'{args})""", *params.values()
+    )
+
+
+async def test_sql_creates_a_task_like_any_other(conn, worker):
+    """Of the newest version, with all that was asked for; a worker takes its step."""
+    await register_template(conn, template(version="1.9.0"))
+    await register_template(conn, template(DIAMOND, version="1.10.0"))
+    correlation = uuid4()
+
+    made = await in_sql(conn, tags=["x"], priority=7, reason="because", correlation_id=correlation)
+
+    task = await get_task(conn, made)
+    assert (task.version, task.total_steps, task.context) == ("1.10.0", 4, {"n": 1})
+    assert (task.tags, task.priority, task.reason) == (["x"], 7, "because")
+    assert (task.correlation_id, task.source_system) == (correlation, "sql")
+    assert task.initiator == await conn.fetchval("select session_user")
+    assert names(await worker.claim()) == ["a"]
+
+
+async def test_ids_made_in_sql_are_those_of_tasks(conn, clock):
+    """UUIDv7 of the moment, each another one, with room for the numbers of steps."""
+    await register_template(conn, template())
+
+    made = [await in_sql(conn) for _ in range(50)]
+
+    assert len(set(made)) == 50
+    for one in made:
+        assert (one.version, one.variant, one.int & MAX_STEPS) == (7, RFC_4122, 0)
+        assert one.int >> 80 == START.timestamp() * 1000
+        assert (await get_task(conn, one)).correlation_id.version == 7
+
+
+@pytest.mark.parametrize("key", ["order 1", 'quote" \\ back', "é 漢 \U0001f600", "a\tb\n\x7f"])
+async def test_a_key_means_the_same_in_sql(conn, shelf, key):
+    """Who comes second hears it, whichever of the two came in SQL; nothing else is undone."""
+    await register_template(conn, template(**STRICT))
+    async with conn.transaction():
+        made = await in_sql(conn, idempotency_key=key)
+        with pytest.raises(DuplicateTask):
+            await create_task(conn, shelf, order(idempotency_key=key))
+        await create_task(conn, shelf, order(idempotency_key=key + "2"))
+
+    with pytest.raises(
+        asyncpg.UniqueViolationError, match=r"a task of shop/flow 1\.0\.0"
+    ) as caught:
+        await in_sql(conn, idempotency_key=key + "2")
+
+    assert caught.value.constraint_name == "tasks_identity"
+    assert await state(conn, made) is TaskState.STEPS_IN_PROCESS
+
+
+@pytest.mark.parametrize("strategy", ["strict", "caller_provided"])
+async def test_sql_wants_a_key_unless_tasks_are_always_unique(conn, strategy):
+    """What makes two contexts the same is known to Python alone."""
+    await register_template(conn, template(identity_strategy=strategy))
+
+    with pytest.raises(asyncpg.InvalidParameterValueError, match=f"{strategy}: give an idempot"):
+        await in_sql(conn)
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "message"),
+    [
+        ("'shop', 'flaw', '{}'", asyncpg.NoDataFoundError, "no template shop/flaw\n"),
+        ("'shop', 'flow', '{}', '2.0.0'", asyncpg.NoDataFoundError, "shop/flow 2.0.0\n"),
+        ("'shop', 'flow', '[]'", None, "context must be a JSON object"),
+        ("'shop', 'flow', null", None, "context must be a JSON object"),
+        ("'shop', 'flow', '{\"n\": 1e999}'", None, "has a number beyond"),
+        ("'shop', 'flow', '{\"n\": [[-2e308]]}'", None, "has a number beyond"),
+        (
+            f"'shop', 'flow', '{{\"n\": {'[' * 100}1{']' * 100}}}'",
+            None,
+            "nested more than 100 deep",
+        ),
+        ("'shop', 'flow', jsonb_build_object('n', repeat('x', 4194304))", None, "than 4 MiB"),
+        ("'shop', 'flow', '{}', priority => 101", None, "priority is 101, but"),
+        ("'shop', 'flow', '{}', priority => null", None, "priority is null, but"),
+        ("'shop', 'flow', '{}', reason => ''", None, "reason is '', but must be text of 1 to 500"),
+        ("'shop', 'flow', '{}', initiator => null", None, "initiator is NULL, but"),
+        ("'shop', 'flow', '{}', tags => '{a,NULL}'", None, "a tag is NULL, but"),
+        ("'shop', 'flow', '{}', idempotency_key => repeat('x', 256)", None, "1 to 255"),
+    ],
+)
+async def test_what_sql_refuses(conn, args, error, message):
+    """With the place and the value, before anything is written."""
+    await register_template(conn, template())
+
+    with pytest.raises(error or asyncpg.InvalidParameterValueError, match=message):
+        await conn.fetchval(f"select tasker.create_task({args})")
+
+    assert await counted(conn) == 0
+
+
+async def test_the_deepest_context_that_python_stores_is_stored_by_sql(conn, shelf):
+    """The bounds are the same."""
+    await register_template(conn, template())
+    context = {"n": json.loads("[" * 99 + "1" + "]" * 99)}
+    await create_task(conn, shelf, order(context=context))
+
+    made = await conn.fetchval("select tasker.create_task('shop', 'flow', $1)", json.dumps(context))
+
+    assert (await get_task(conn, made)).context == context
+
+
+async def test_a_trigger_creates_tasks(conn, worker):
+    """One for each row, in the transaction that writes the row."""
+    await register_template(conn, template())
+    await conn.execute(
+        """
+        create temp table orders (number text primary key, cents int);
+        create function pg_temp.begin_task() returns trigger language plpgsql as $$
+        begin
+            perform tasker.create_task(
+                'shop', 'flow', to_jsonb(new), idempotency_key => 'order ' || new.number
+            );
+            return new;
+        end; $$;
+        create trigger begin_task after insert on orders
+        for each row execute function pg_temp.begin_task();
+        insert into orders values ('A-1', 5), ('A-2', 6);
+        """
+    )
+
+    claims = await worker.claim()
+
+    contexts = [(await get_task(conn, claim.task_uuid)).context for claim in claims]
+    assert contexts == [{"number": "A-1", "cents": 5}, {"number": "A-2", "cents": 6}]

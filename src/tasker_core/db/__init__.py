@@ -1,6 +1,8 @@
 """Connections, wake-ups, migrations and the embedded server; knows no table.
 
 connect.py     settings → `Database` → connections and pools; how to reconnect
+asking.py      statements, apart from the connection that runs them
+drivers.py     … and connections of applications, of whatever library, to run them on
 listen.py      NOTIFY → a callback, over every broken connection
 migrate.py     the schema `tasker`: where it stands, how to bring it up to date
 embedded.py    one server for all processes of a directory

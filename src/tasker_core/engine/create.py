@@ -8,9 +8,9 @@ one SQL function writes everything, for one task or for thousands, in one transa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
@@ -24,6 +24,9 @@ from tasker_core.payload import MAX_BYTES, encode
 from tasker_core.templates.inputs import check_context
 from tasker_core.templates.model import TaskTemplate
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
@@ -32,9 +35,9 @@ class NewTask:
     name: str
     namespace: str = "default"
     version: str | None = None  # None: the newest registered one
-    context: dict[str, Any] = field(default_factory=dict)
-    initiator: str = "api"
-    source_system: str = "api"
+    context: Mapping[str, Any] | BaseModel = field(default_factory=dict)
+    initiator: str = "application"
+    source_system: str = "application"
     reason: str = "Task requested"
     tags: Sequence[str] = ()
     priority: int = 0  # -100 to 100; a point is worth a minute of waiting
@@ -126,14 +129,15 @@ def creating(
     return created
 
 
-_CREATE = "select * from tasker.create_tasks({})".format(
-    ", ".join(
-        f"cast(cast(${number} as text[]) as {kind}[])"
-        for number, kind in enumerate(
-            "uuid uuid json int bytea uuid uuid text text text jsonb".split(), 1
-        )
-    )
+_CREATE = """
+select * from tasker.create_tasks(
+    cast(cast($1 as text[]) as uuid[]), cast(cast($2 as text[]) as uuid[]),
+    cast(cast($3 as text[]) as json[]), cast(cast($4 as text[]) as int[]),
+    cast(cast($5 as text[]) as bytea[]), cast(cast($6 as text[]) as uuid[]),
+    cast(cast($7 as text[]) as uuid[]), cast($8 as text[]), cast($9 as text[]),
+    cast($10 as text[]), cast(cast($11 as text[]) as jsonb[])
 )
+"""
 
 
 def identity_hash(

@@ -91,3 +91,122 @@ exception when unique_violation then
     end if;
 end;
 $$;
+
+-- Begin one task in plain SQL: from psql, a trigger, a program in any language.
+--
+-- out    the task's id
+-- raises no_data_found when there is no such template; invalid_parameter_value for a field
+--        outside its bounds; unique_violation when a task with this identity exists
+-- locks  the identity
+-- tells  channel tasker_ready
+--
+-- Not checked: the template's input_schema and required_fields. What makes two contexts the
+-- same is known to Python alone, so a template whose strategy is strict wants a key here.
+
+create function tasker.create_task(
+    namespace text, name text, context jsonb, version text default null,
+    priority int default 0, tags text[] default '{}', idempotency_key text default null,
+    initiator text default session_user, source_system text default 'sql',
+    reason text default 'Task requested', correlation_id uuid default null,
+    parent_correlation_id uuid default null
+)
+returns uuid
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    template tasker.templates;
+    label text;
+    identity_hash bytea;
+    task_uuid uuid := overlay(tasker.new_uuid()::text placing '00000' from 32);
+begin
+    select * into template
+    from tasker.current_templates as t
+    where t.namespace = create_task.namespace and t.name = create_task.name
+        and (create_task.version is null or t.version = create_task.version)
+    order by t.version_key desc limit 1;
+    if not found then
+        raise no_data_found using
+            message = concat('no template ', namespace, '/', name, ' ' || version),
+            hint = 'The view tasker.current_templates lists those that are registered.';
+    end if;
+    label := concat(template.namespace, '/', template.name, ' ', template.version);
+
+    perform
+        tasker.check_text('initiator', initiator, 255),
+        tasker.check_text('source_system', source_system, 255),
+        tasker.check_text('reason', reason, 500),
+        tasker.check_text('idempotency_key', coalesce(idempotency_key, 'none'), 255),
+        (select count(tasker.check_text('a tag', t.tag, 255)) from unnest(tags) as t (tag));
+    if priority is null or priority not between -100 and 100 then
+        raise invalid_parameter_value using message = concat(
+            'priority is ', coalesce(priority::text, 'null'), ', but must be a whole number from -100 to 100'
+        );
+    end if;
+    if jsonb_typeof(context) is distinct from 'object' then
+        raise invalid_parameter_value using message = 'the context must be a JSON object';
+    end if;
+    if octet_length(context::text) > 4194304
+        or jsonb_path_exists(context, 'strict $.**{101 to last}')
+        or jsonb_path_exists(context, 'strict $.** ? (@ > 1.7e308 || @ < -1.7e308)')
+    then
+        raise invalid_parameter_value using message =
+            'the context is larger than 4 MiB, nested more than 100 deep, or has a number '
+            'beyond 1.7e308';
+    end if;
+
+    if idempotency_key is not null then
+        identity_hash := sha256(convert_to(
+            format(
+                e'[%s,%s,%s,"key"]\n%s', to_json(template.namespace), to_json(template.name),
+                to_json(template.version), idempotency_key
+            ),
+            'UTF8'
+        ));
+    elsif template.identity_strategy <> 'always_unique' then
+        raise invalid_parameter_value using message = concat(
+            'template ', label, ' has identity_strategy ', template.identity_strategy,
+            ': give an idempotency_key'
+        );
+    end if;
+
+    perform from tasker.create_tasks(
+        array[task_uuid], array[template.template_uuid], array[context::json], array[priority],
+        array[identity_hash], array[coalesce(correlation_id, tasker.new_uuid())],
+        array[parent_correlation_id], array[initiator], array[source_system], array[reason],
+        array[coalesce(to_jsonb(tags), '[]')]
+    );
+    if found then
+        raise unique_violation using
+            message = concat('a task of ', label, ' with this identity already exists'),
+            hint = 'Give another idempotency_key.', constraint = 'tasks_identity';
+    end if;
+    return task_uuid;
+end;
+$$;
+
+create function tasker.check_text(field text, value text, longest int) returns void
+language plpgsql
+as $$
+begin
+    if value is null or length(value) not between 1 and longest then
+        raise invalid_parameter_value using message = concat(
+            field, ' is ', quote_nullable(left(value, 80)), ', but must be text of 1 to ', longest,
+            ' characters'
+        );
+    end if;
+end;
+$$;
+
+-- Make a UUIDv7; its source is RFC 9562, section 5.7.
+create function tasker.new_uuid() returns uuid
+language sql volatile
+as $$
+    select concat(
+        lpad(to_hex(floor(extract(epoch from tasker.now()) * 1000)::bigint), 12, '0'), '7',
+        right(replace(gen_random_uuid()::text, '-', ''), 19)
+    )::uuid
+$$;

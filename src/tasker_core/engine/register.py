@@ -118,9 +118,7 @@ class TemplateShelf:
         """Give the definition with this id, which a task names."""
         return await ask(conn, self.getting(template_uuid))
 
-    def finding(
-        self, namespace: str, name: str, version: str | None
-    ) -> Asking[RegisteredTemplate]:
+    def finding(self, namespace: str, name: str, version: str | None) -> Asking[RegisteredTemplate]:
         """Do `find`, on whatever connection."""
         found = yield Statement(
             "select cast(template_uuid as text) from tasker.current_templates "
