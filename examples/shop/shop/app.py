@@ -1,9 +1,9 @@
 """The shop's web application: `uvicorn shop.app:app`.
 
-It takes an order by creating a task, and answers before anything else has been done. A
-worker in the same process does the rest, in a thread of its own, as would any other
-worker on the same database. Tasks are created and read through a Tasker server, which
-TASKER_URL names.
+It takes an order by writing it down and creating a task in one transaction, and answers
+before anything else has been done. A worker in the same process does the rest, in a thread
+of its own, as would any other worker on the same database. Tasks are read through a Tasker
+server, which TASKER_URL names.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from tasker_core import Worker
 from tasker_core.client import (
     AsyncTaskerClient,
     StepResponse,
-    TaskConflictError,
     TaskerConnectionError,
     TaskNotFoundError,
     TaskResponse,
 )
+from tasker_core.errors import DuplicateTask
+from tasker_core.transactional import create_task_async
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -73,28 +74,39 @@ app = FastAPI(title="Shop", lifespan=lifespan)
 
 @app.exception_handler(TaskerConnectionError)
 async def on_no_server(request: Request, error: TaskerConnectionError) -> Response:
-    """Tell the customer to come back: nothing was taken, nothing was lost."""
-    return Response("orders cannot be taken at the moment", 503, {"Retry-After": "5"})
+    """Tell the customer to come back: orders are taken, only nobody can say how they are."""
+    return Response("orders cannot be followed at the moment", 503, {"Retry-After": "5"})
 
 
 @app.post("/orders", status_code=202)
-async def place_order(order: OrderRequest, request: Request) -> OrderAccepted:
-    """Take an order; 409 if the customer has sent this reference before."""
-    tasker: AsyncTaskerClient = request.app.state.tasker
-    try:
-        task = await tasker.create_task(
-            "order",
-            namespace="shop",
-            context=order.model_dump(),
-            idempotency_key=f"{order.customer_email} {order.order_reference}",
-            reason="Placed in the shop",
+async def place_order(order: OrderRequest) -> OrderAccepted:
+    """Take an order; 409 if the customer has sent this reference before.
+
+    The shop's own row and the task are there together, or not at all.
+    """
+    async with connect() as conn, conn.transaction():
+        try:
+            order_id = await create_task_async(
+                conn,
+                "order",
+                order,
+                namespace="shop",
+                idempotency_key=f"{order.customer_email} {order.order_reference}",
+                initiator="shop-web",
+                source_system="shop",
+                reason="Placed in the shop",
+            )
+        except DuplicateTask:
+            detail = f"order {order.order_reference} was placed before"
+            raise HTTPException(409, detail) from None
+        await conn.execute(
+            "insert into shop.placements (task_uuid, customer_email, order_reference) "
+            "values ($1, $2, $3)",
+            order_id,
+            order.customer_email,
+            order.order_reference,
         )
-    except TaskConflictError:
-        detail = f"order {order.order_reference} was placed before"
-        raise HTTPException(409, detail) from None
-    return OrderAccepted(
-        order_id=UUID(task.task_uuid), status="accepted", follow=f"/orders/{task.task_uuid}"
-    )
+    return OrderAccepted(order_id=order_id, status="accepted", follow=f"/orders/{order_id}")
 
 
 @app.get("/orders/{order_id}")

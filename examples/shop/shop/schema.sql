@@ -9,6 +9,16 @@ create table if not exists shop.products (
     stock int not null check (stock >= 0)
 );
 
+-- What customers asked for: written by the application, in one transaction with the task.
+
+create table if not exists shop.placements (
+    task_uuid uuid primary key,
+    customer_email text not null,
+    order_reference text not null,
+    placed_at timestamptz not null default now(),
+    unique (customer_email, order_reference)
+);
+
 -- Each of these has room for one row a task, so that a step cannot do its work twice.
 
 create table if not exists shop.payments (

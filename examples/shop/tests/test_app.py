@@ -6,7 +6,9 @@ import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
+import pytest
 
 
 def an_order(**changes: Any) -> dict[str, Any]:
@@ -89,7 +91,7 @@ async def test_a_declined_card_refuses_the_order(client, conn):
     )
 
 
-async def test_the_same_order_is_taken_once(client):
+async def test_the_same_order_is_taken_once(client, conn):
     """A second click on the button is told so, even if the cart has changed since."""
     order = an_order()
 
@@ -97,6 +99,29 @@ async def test_the_same_order_is_taken_once(client):
     again = await client.post("/orders", json={**order, "items": []})
 
     assert (first.status_code, again.status_code) == (202, 409)
+    placed = await conn.fetch(
+        "select task_uuid from shop.placements where order_reference = $1",
+        order["order_reference"],
+    )
+    assert [str(row["task_uuid"]) for row in placed] == [first.json()["order_id"]]
+
+
+async def test_an_order_that_cannot_be_written_down_has_no_task(client, conn):
+    """The shop's row and the task come together or not at all."""
+    order = an_order()
+    before = await conn.fetchval("select count(*) from tasker.tasks")
+    await conn.execute(
+        "insert into shop.placements (task_uuid, customer_email, order_reference) "
+        "values ($1, $2, $3)",
+        uuid4(),
+        order["customer_email"],
+        order["order_reference"],
+    )
+
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await client.post("/orders", json=order)
+
+    assert await conn.fetchval("select count(*) from tasker.tasks") == before
 
 
 async def test_an_order_that_is_none_is_not_taken(client):
@@ -107,8 +132,8 @@ async def test_an_order_that_is_none_is_not_taken(client):
     assert (wrong.status_code, unknown.status_code) == (422, 404)
 
 
-async def test_without_a_server_no_order_is_taken(client, monkeypatch):
-    """The customer is told to come back."""
+async def test_without_a_server_orders_are_taken(client, monkeypatch):
+    """A task needs the database alone; only who wants to follow it is told to come back."""
     from shop.app import app
 
     from tasker_core.client import AsyncTaskerClient
@@ -116,7 +141,8 @@ async def test_without_a_server_no_order_is_taken(client, monkeypatch):
     nobody = AsyncTaskerClient(base_url="http://127.0.0.1:9", max_retries=0)
     monkeypatch.setattr(app.state, "tasker", nobody)
 
-    answer = await client.post("/orders", json=an_order())
+    placed = await client.post("/orders", json=an_order())
+    answer = await client.get(placed.json()["follow"])
 
-    assert answer.status_code == 503
+    assert (placed.status_code, answer.status_code) == (202, 503)
     assert "Retry-After" in answer.headers
