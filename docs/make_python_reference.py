@@ -31,6 +31,7 @@ MODULES = (
     ("Batches", "tasker_core.batch_processing"),
     ("Errors", "tasker_core.errors"),
     ("Client", "tasker_core.client"),
+    ("Tasks in your transaction", "tasker_core.transactional"),
     ("Events", "tasker_core.domain_events"),
     ("Logging", "tasker_core.logging"),
     ("Models", "tasker_core.models"),

@@ -1,12 +1,14 @@
-"""The guides to decisions, batches, APIs and events do what they say, in both styles.
+"""The guides do what they say: decisions, batches, APIs and events in both styles, and
+tasks in the transaction of every library.
 
-Each test takes the template and the handlers from a page as they stand there, and runs
+Each test takes the template and the code from a page as they stand there, and runs
 them on a real database with a real worker.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 import re
@@ -20,10 +22,16 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import psycopg
 import pytest
+import sqlalchemy
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from support.drivers import alchemy_url, configure_django
 from support.workers import Bench, eventually, registry
 from tasker_core.domain_events import PublisherRegistry, SubscriberRegistry
+from tasker_core.engine.register import register_template
+from tasker_core.errors import DuplicateTask
 from tasker_core.handlers.context import StepContext
 from tasker_core.handlers.discovery import handlers_in
 from tasker_core.handlers.registry import HandlerRegistry
@@ -50,11 +58,14 @@ class Guide:
         assert template is not None
         return template
 
-    def code(self, title: str) -> str:
-        """Give the block of Python below the heading that has these words."""
+    def code(self, title: str, language: str = "python") -> str:
+        """Give the block of code below the heading that has, or is, these words."""
         sections = re.split(r"^## ", self.text, flags=re.MULTILINE)
-        (section,) = [one for one in sections if title in one.partition("\n")[0].lower()]
-        (code,) = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+        heads = {section.partition("\n")[0].lower(): section for section in sections}
+        (section,) = (
+            [heads[title]] if title in heads else [s for h, s in heads.items() if title in h]
+        )
+        (code,) = re.findall(rf"^```{language}\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
         return code
 
 
@@ -314,3 +325,131 @@ async def test_payments_are_counted(bench, events, style):
 
     counted = await eventually(lambda: events.COUNTED if len(events.COUNTED) == 2 else None)
     assert counted == [("payment.charged", {"amount_cents": 1250}), ("payment.refused", {})]
+
+
+# --- create-a-task-in-your-transaction.md ---------------------------------------------------
+
+
+@pytest.fixture
+async def shop(conn: asyncpg.Connection) -> AsyncIterator[Guide]:
+    """The page, its template, and the tables that it writes to."""
+    guide = Guide("create-a-task-in-your-transaction.md")
+    await register_template(conn, guide.template())
+    for table in ("orders", "clicks"):
+        await conn.execute(f"create table public.{table} (number text primary key)")
+    yield guide
+    await conn.execute("drop table public.orders, public.clicks; drop role if exists web")
+
+
+async def with_asyncpg(place_order: Any, url: str) -> UUID:
+    async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool:
+        return await place_order(pool, "A-1")
+
+
+async def with_psycopg(place_order: Any, url: str) -> UUID:
+    with psycopg.connect(url) as conn:
+        return place_order(conn, "A-1")
+
+
+async def with_async_psycopg(place_order: Any, url: str) -> UUID:
+    async with await psycopg.AsyncConnection.connect(url) as conn:
+        return await place_order(conn, "A-1")
+
+
+async def with_engine(place_order: Any, url: str) -> UUID:
+    engine = sqlalchemy.create_engine(alchemy_url(url, "psycopg"))
+    try:
+        return place_order(engine, "A-1")
+    finally:
+        engine.dispose()
+
+
+async def with_async_engine(place_order: Any, url: str) -> UUID:
+    engine = create_async_engine(alchemy_url(url, "asyncpg"))
+    try:
+        return await place_order(engine, "A-1")
+    finally:
+        await engine.dispose()
+
+
+async def with_django(place_order: Any, url: str) -> UUID:
+    def place() -> UUID:
+        from django.db import connections
+
+        try:
+            return place_order("A-1")
+        finally:
+            connections.close_all()
+
+    return await asyncio.to_thread(place)
+
+
+@pytest.mark.parametrize(
+    ("title", "place"),
+    [
+        ("asyncpg", with_asyncpg),
+        ("psycopg", with_psycopg),
+        ("psycopg with await", with_async_psycopg),
+        ("sqlalchemy connection", with_engine),
+        ("sqlalchemy session", with_engine),
+        ("sqlalchemy with await: connection", with_async_engine),
+        ("sqlalchemy with await: session", with_async_engine),
+        ("django", with_django),
+    ],
+)
+async def test_an_order_and_its_task_are_one_commit(
+    clean_database, conn, shop, monkeypatch, title, place
+):
+    """Both are there; and when the task exists already, neither is written again."""
+    if title == "django":
+        configure_django(clean_database)
+        monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+        monkeypatch.setitem(sys.modules, "shop.models", django_models())
+    place_order = module_of(shop.code(title)).place_order
+
+    made = await place(place_order, clean_database)
+
+    assert await conn.fetchval("select number from public.orders") == "A-1"
+    assert await conn.fetchval("select task_uuid from tasker.tasks") == made
+    await conn.execute("delete from public.orders")
+    with pytest.raises(DuplicateTask):
+        await place(place_order, clean_database)
+    assert await conn.fetchval("select count(*) from public.orders") == 0
+
+
+@functools.cache
+def django_models() -> ModuleType:
+    """The application's models, as `shop/models.py` would have them."""
+    from django.db import models
+
+    class Order(models.Model):
+        number = models.TextField(primary_key=True)
+
+        class Meta:
+            app_label = "shop"
+            db_table = "orders"
+
+    module = ModuleType("shop.models")
+    module.Order = Order  # type: ignore[attr-defined]
+    return module
+
+
+async def test_a_trigger_ships_orders_with_the_privileges_of_the_page(clean_database, conn, shop):
+    """A role that has no others writes an order, and its task is the one that Python knows."""
+    await conn.execute(shop.code("without python", "sql"))
+    await conn.execute("create role web; grant insert on public.orders to web")
+    await conn.execute(shop.code("privileges", "sql"))
+    ship_again = module_of(shop.code("exists already")).ship_again
+    ship_all = module_of(shop.code("many at once")).ship_all
+    try:
+        await conn.execute("set role web; insert into public.orders values ('A-1'); reset role")
+
+        with psycopg.connect(clean_database) as other:
+            other.execute("grant insert on public.clicks to web; set role web")
+            assert [ship_again(other, number) for number in ("A-1", "A-2")] == [False, True]
+            assert ship_all(other, ["A-3", "A-4"]) == 2
+        assert await conn.fetchval("select count(*) from public.clicks") == 2
+        assert await conn.fetchval("select count(*) from tasker.tasks") == 4
+    finally:
+        await conn.execute("drop trigger begin_shipping on public.orders")
+        await conn.execute("drop function begin_shipping; drop owned by web")

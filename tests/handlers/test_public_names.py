@@ -149,7 +149,7 @@ def test_dropped_names_are_gone_and_listed():
 PUBLIC_MODULES = """
     tasker_core tasker_core.types tasker_core.handler tasker_core.registry tasker_core.exceptions
     tasker_core.step_handler tasker_core.step_handler.functional tasker_core.client
-    tasker_core.domain_events tasker_core.testing
+    tasker_core.domain_events tasker_core.testing tasker_core.transactional
 """
 
 

@@ -6,6 +6,14 @@ import asyncio
 from typing import Any, assert_type
 from uuid import UUID
 
+import asyncpg
+import psycopg
+import sqlalchemy
+from psycopg.rows import DictRow
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import Session
+
 import tasker_core
 from tasker_core import (
     TaskerError,
@@ -40,6 +48,13 @@ from tasker_core.client import (
     TaskResponse,
     TaskValidationError,
     TaskWaitTimeout,
+)
+from tasker_core.transactional import (
+    NewTask,
+    create_task,
+    create_task_async,
+    create_tasks,
+    create_tasks_async,
 )
 from tasker_core.types import (
     ClientHealthResponse,
@@ -111,3 +126,32 @@ same_audit: type[StepAuditResponse] = ClientStepAuditResponse
 same_health: type[HealthResponse] = ClientHealthResponse
 same_pages: type[PaginationInfo] = ClientPaginationInfo
 from_the_top: type[TaskListResponse] = tasker_core.ClientTaskListResponse
+
+
+# --- tasks in a transaction of the application's ------------------------------------------
+
+
+class Cents(BaseModel):
+    cents: int
+
+
+def in_a_transaction(
+    one: psycopg.Connection[DictRow], two: sqlalchemy.Connection, three: Session
+) -> None:
+    assert_type(create_task(one, "order", {"cents": 3}, priority=5), UUID)
+    assert_type(create_task(two, "order", Cents(cents=3), tags=["x"]), UUID)
+    new = [NewTask(name="order", context={"cents": 3}, idempotency_key="A-1")]
+    assert_type(create_tasks(three, new), list[UUID])
+
+
+async def in_an_async_transaction(
+    pool: asyncpg.Pool[asyncpg.Record],
+    one: psycopg.AsyncConnection,
+    two: AsyncConnection,
+    three: AsyncSession,
+) -> None:
+    async with pool.acquire() as conn, conn.transaction():
+        assert_type(await create_task_async(conn, "order", {"cents": 3}), UUID)
+    for each in (one, two, three):
+        assert_type(await create_task_async(each, "order", {}, correlation_id=UUID(int=0)), UUID)
+    assert_type(await create_tasks_async(two, (NewTask(name="order"),)), list[UUID])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
-    """A request for a task."""
+    """A request for a task; a request for many has one each."""
 
     name: str
     namespace: str = "default"
