@@ -276,7 +276,7 @@ async def test_what_an_application_set_on_its_connection_does_not_matter(clean_d
         await conn.set_type_codec(name, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
     made += [await create_task_async(conn, "flow", {"n": 2}, tags=["x"], **IN_SHOP)]
 
-    rows = await conn.fetch("select context, tags from tasker.tasks order by task_uuid")
+    rows = await conn.fetch("select context, tags from tasker.tasks order by context ->> 'n'")
     assert [tuple(row) for row in rows] == [({"n": 1}, []), ({"n": 2}, ["x"])]
 
 

@@ -47,7 +47,7 @@ def create_task(
         name: The template's.
         context: What the task is about: an object of JSON, at most 4 MiB.
         version: The template's; None: the newest one.
-        priority: From -100 to 100; the higher goes first.
+        priority: From -100 to 100; a point is worth a minute of waiting.
         idempotency_key: What makes it the same task; it overrules the template's
             `identity_strategy`.
         initiator: Who asked for it; kept with the task, as are the next two.

@@ -476,4 +476,5 @@ async def test_a_trigger_creates_tasks(conn, worker):
     claims = await worker.claim()
 
     contexts = [(await get_task(conn, claim.task_uuid)).context for claim in claims]
+    contexts.sort(key=lambda context: context["number"])
     assert contexts == [{"number": "A-1", "cents": 5}, {"number": "A-2", "cents": 6}]

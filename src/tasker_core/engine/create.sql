@@ -33,8 +33,9 @@ begin
     )
     select
         new.task_uuid, new.template_uuid, new.correlation_id, new.parent_correlation_id, moment,
-        new.priority, tasker.rank_of(new.priority, moment), template.halts_on_failure, template.namespace, new.identity_hash,
-        new.initiator, new.source_system, new.reason, new.tags, new.context, 'steps_in_process'
+        new.priority, tasker.rank_of(new.priority, moment), template.halts_on_failure,
+        template.namespace, new.identity_hash, new.initiator, new.source_system, new.reason,
+        new.tags, new.context, 'steps_in_process'
     from unnest(
         task_uuids, template_uuids, contexts, priorities, identity_hashes, correlation_ids,
         parent_correlation_ids, initiators, source_systems, reasons, tags
