@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -467,3 +468,18 @@ async def test_two_analyzers_may_share_a_worker(conn, worker):
     await worker.finish(await expanding(conn, flow, analyzers["again"], cut("003")))
     assert await run_rest(worker) == ["work_001", "work_002", "work_003", "total", "report"]
     assert await state(conn, task) is TaskState.COMPLETE
+
+
+async def test_a_plan_for_another_number_of_steps_is_refused(conn, worker):
+    """Whoever made it: the numbers that it gives would not be free."""
+    flow = read(APPROVAL)
+    task = await begin_one(conn, flow)
+    await worker.run("validate")
+    end = await expanding(conn, flow, await worker.claim_one(), chose("manager"))
+    facts = decode(end.expansion)
+
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await worker.finish(replace(end, expansion=encode({**facts, "known_steps": 3})))
+
+    assert refused.value.sqlstate == GROWN
+    assert set(await states(conn, task)) == {"validate", "route"}
