@@ -17,6 +17,7 @@ TABLES = [
     "lanes",
     "templates",
     "tasks",
+    "kept_identities",
     "steps",
     "ready",
     "delayed",

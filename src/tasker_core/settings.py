@@ -127,6 +127,15 @@ class Settings(BaseSettings):
         "How often an idle worker looks by itself, should a wake-up be lost.", 5.0
     )
     sweep_seconds: float = _positive("How often leases, time-outs and schedules are checked.", 5.0)
+    retention_days: float | None = Field(
+        None,
+        gt=0,
+        le=36_500,
+        description="How long a task is kept after its end; for ever if unset.",
+    )
+    retention_keeps_identities: bool = Field(
+        False, description="Whether duplicates of a task are refused after it has left, too."
+    )
     max_context_bytes: int = Field(
         4 * MIB, ge=1024, le=256 * MIB, description="Largest context of a task, as JSON."
     )

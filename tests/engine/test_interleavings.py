@@ -36,6 +36,7 @@ from tasker_core.engine.expand import plan_expansion
 from tasker_core.engine.finish import GROWN, Finished
 from tasker_core.engine.operate import cancel_task, complete_step, reset_step, resolve_step
 from tasker_core.engine.register import TemplateShelf
+from tasker_core.engine.retention import prune_tasks
 from tasker_core.engine.sweep import sweep
 from tasker_core.errors import TransitionRefused
 from tasker_core.payload import encode
@@ -123,7 +124,7 @@ CUT = {
 
 @dataclass
 class Scene:
-    """Two tasks of one template, and who holds what of them."""
+    """Two tasks of one template, and who holds what of them; a third one has ended."""
 
     conn: asyncpg.Connection
     clock: Clock
@@ -138,6 +139,7 @@ class Scene:
     async def set(self) -> None:
         """Begin both tasks and bring their steps where they are to be."""
         self.worker.lease = HOUR
+        await cancel_task(self.conn, await begin_one(self.conn, self.template), **BY)
         self.task, self.other = sorted(
             [await begin_one(self.conn, self.template), await begin_one(self.conn, self.template)]
         )
@@ -228,6 +230,7 @@ CALLS: dict[str, Call] = {
     "resolve_running": by_operator(resolve_step, "held_1", force=True),
     "complete_due": complete("due", {}),
     "complete_decision": complete("route", CHOSEN, force=True),
+    "prune": lambda conn, s: prune_tasks(conn, older_than=timedelta(0)),
     "create": lambda conn, s: begin_one(conn, s.template),
 }
 REFUSALS = (TransitionRefused,)

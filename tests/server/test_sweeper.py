@@ -54,6 +54,21 @@ async def test_a_lost_step_is_taken_back(settings: Settings, conn: asyncpg.Conne
     assert await state(conn, task_uuid) is TaskState.BLOCKED_BY_FAILURES
 
 
+async def test_old_tasks_leave(settings: Settings, conn: asyncpg.Connection) -> None:
+    """By the server alone, as the settings say."""
+    await begin_one(conn, template())
+    worker = Worker(conn)
+    await worker.succeed(await worker.claim_one())
+    kept = await begin_one(conn, template())
+    ages = {"sweep_seconds": 0.02, "retention_days": 1e-9}
+    app = create_app(settings.model_copy(update=ages))
+    async with app.router.lifespan_context(app), asyncio.timeout(30):
+        while await conn.fetchval("select count(*) from tasker.tasks") > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # nobody is told
+
+    assert await state(conn, kept) is TaskState.STEPS_IN_PROCESS
+
+
 async def test_a_killed_embedded_database_comes_back(own_database: Database) -> None:
     """Requests meanwhile are answered 503; nobody has to restart the server."""
     app: FastAPI = create_app(Settings(sweep_seconds=0.1), own_database)

@@ -221,3 +221,14 @@ async def test_a_worker_takes_back_what_others_dropped(bench):
 
     assert await bench.settled(task) == "complete"
     assert await bench.outcomes(task) == ["waiting_for_retry", "complete"]
+
+
+async def test_old_tasks_leave_without_a_server(bench):
+    """A worker sees to it, too, as the settings say."""
+    await bench.worker({"a": nothing})
+    _, old = await bench.run(template(ONE))
+
+    await bench.worker({}, retention_days=1e-9)
+
+    count = "select count(*) = 0 from tasker.tasks where task_uuid = $1"
+    await eventually(lambda: bench.conn.fetchval(count, old))

@@ -1,4 +1,4 @@
-"""Read what stands on the command line: JSON, `--set`, names of templates, paths.
+"""Read what stands on the command line: JSON, `--set`, names of templates, ages.
 
 Whatever cannot be read is a usage error that says where and what to write.
 """
@@ -9,10 +9,14 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import typer
+
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_OLDEST_SECONDS = 36_500 * 86_400
 
 
 def read_json(text: str, option: str) -> Any:
@@ -92,6 +96,32 @@ def template_name(
         found[2],
         _one_of("--version", found[3], version),
     )
+
+
+def read_age(text: str | None, days: float | None) -> timedelta:
+    """Read `--older-than`: a number with s, m, h, d or w; else so many days.
+
+    >>> str(read_age("1.5d", None)), str(read_age(None, 30))
+    ('1 day, 12:00:00', '30 days, 0:00:00')
+
+    Raises:
+        typer.BadParameter: It is no age, or nothing says how old.
+    """
+    option = "--older-than"
+    if text is None:
+        if days is None:
+            raise typer.BadParameter(
+                f"how old? write {option} 30d, or set retention_days", param_hint=option
+            )
+        return timedelta(days=days)
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", text)
+    if found is None or float(found[1]) * _UNIT_SECONDS[found[2]] > _OLDEST_SECONDS:
+        raise typer.BadParameter(
+            f"{text!r} is no age up to 100 years; write a number and a unit, such as 90m, 12h, "
+            f"30d or 4w",
+            param_hint=option,
+        )
+    return timedelta(seconds=float(found[1]) * _UNIT_SECONDS[found[2]])
 
 
 # --- sources ------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
-"""`tasker-ctl db`: the schema `tasker` in the database."""
+"""`tasker-ctl db`: the schema `tasker` in the database, and what it keeps."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tasker_core.cli.arguments import read_age
 from tasker_core.cli.failures import ExitCode
 from tasker_core.cli.output import Output, fields
 
@@ -28,7 +31,7 @@ DatabaseUrl = Annotated[
 
 @db_app.callback()
 def db() -> None:
-    """Look after the database's schema."""
+    """Look after the database: its schema, and what it keeps."""
 
 
 @db_app.command()
@@ -74,6 +77,49 @@ def url(ctx: typer.Context, database_url: DatabaseUrl = None) -> None:
     out.data(status.url, lambda: status.url)
     if not status.running:
         out.note("it is not running: it does while tasker-ctl dev, a server or a worker runs")
+
+
+@db_app.command()
+def prune(
+    ctx: typer.Context,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGE",
+            help="How long ago they ended at least, such as 30d, 12h or 1.5d.",
+            show_default="retention_days",
+        ),
+    ] = None,
+    keep_identities: Annotated[
+        bool,
+        typer.Option(
+            "--keep-identities",
+            help="Refuse duplicates of them from now on, too; retention_keeps_identities does.",
+        ),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Delete tasks that ended long ago, with their steps and their history.
+
+    tasker-ctl db prune --older-than 30d --dry-run
+    """
+    from tasker_core.cli.prune import run
+
+    out: Output = ctx.obj
+    settings = read_settings(out, database_url=database_url)
+    age = read_age(older_than, settings.retention_days)
+    keeps = keep_identities or settings.retention_keeps_identities
+    asks = not (dry_run or yes) and sys.stdin.isatty()
+    count = asyncio.run(run(out, settings, age, keeps=keeps, dry_run=dry_run, asks=asks))
+    facts = {
+        "older_than_days": age / timedelta(days=1),
+        "dry_run": dry_run,
+        "keeps_identities": keeps,
+        "tasks": count,
+    }
+    out.data(facts, lambda: fields(facts.items()))
 
 
 def read_settings(out: Output, **given: Any) -> Settings:

@@ -79,7 +79,8 @@ async def create_tasks(
         InvalidRequest: A field is outside its bounds.
         InvalidContext: The context does not fit the template; every violation is named.
         MissingIdempotencyKey: The template wants one.
-        DuplicateTask: A task with this identity exists, or two requests have the same.
+        DuplicateTask: A task with this identity exists, or has left and its identity was
+            kept, or two requests have the same.
     """
     return await ask(conn, creating(shelf, new, max_context_bytes=max_context_bytes))
 

@@ -2,8 +2,8 @@
 -- Begin tasks: their rows, their steps, and the steps that wait for nothing.
 --
 -- in     one entry a task in each array; the ids are UUIDv7 with 20 zero bits at the end
--- out    the places in the arrays, from 1, of the tasks whose identity is taken; no row: all
---        were created. All or none: what was written is undone, as by a savepoint, and the
+-- out    the places in the arrays, from 1, of the tasks whose identity is taken, or was and is
+--        kept; no row: all were created. All or none: what was written is undone, as by a savepoint, and the
 --        caller's transaction goes on
 -- locks  identities, in the order of their hashes, so that two callers cannot deadlock
 -- tells  channel tasker_ready, once a namespace
@@ -50,6 +50,7 @@ begin
     if created_count <> cardinality(task_uuids) then
         raise foreign_key_violation using message = 'a template is not registered';
     end if;
+    perform tasker.refuse_kept_identities(task_uuids);
 
     insert into tasker.steps (
         task_uuid, step_no, lane, first_delay_ms, max_delay_ms, max_attempts, backoff, name,
@@ -84,8 +85,15 @@ exception when unique_violation then
         template_uuid, identity_hash, n
     )
     join tasker.templates as template using (template_uuid)
-    join tasker.tasks as task on task.namespace = template.namespace
-        and task.identity_hash = new.identity_hash
+    where (
+        select true from tasker.tasks as task
+        where task.namespace = template.namespace and task.identity_hash = new.identity_hash
+        limit 1
+    ) or (
+        select true from tasker.kept_identities as kept
+        where kept.namespace = template.namespace and kept.identity_hash = new.identity_hash
+        limit 1
+    )
     order by new.n;
     if not found then -- a snapshot of the caller's that is older than the other task
         return next 1;
@@ -210,4 +218,42 @@ as $$
         lpad(to_hex(floor(extract(epoch from tasker.now()) * 1000)::bigint), 12, '0'), '7',
         right(replace(gen_random_uuid()::text, '-', ''), 19)
     )::uuid
+$$;
+
+-- Refuse the identities of tasks that have left. The new tasks are there already, so a task
+-- with one of these identities has left for good, or whoever deletes it would have been waited
+-- for. A transaction that looks at the past does not see what was kept since, but it does see
+-- the task that has left since.
+create function tasker.refuse_kept_identities(new_tasks uuid[]) returns void
+language plpgsql
+as $$
+begin
+    if current_setting('transaction_isolation') = 'read committed'
+        and not exists (select from tasker.kept_identities limit 1)
+    then
+        return;
+    end if;
+    if exists (
+        select from tasker.tasks as new
+        where new.task_uuid = any (new_tasks)
+            and (
+                (
+                    select true from tasker.kept_identities as kept
+                    where kept.namespace = new.namespace
+                        and kept.identity_hash = new.identity_hash
+                    limit 1
+                )
+                or (
+                    select true from tasker.tasks as past
+                    where past.namespace = new.namespace
+                        and past.identity_hash = new.identity_hash
+                        and past.task_uuid <> new.task_uuid
+                    limit 1
+                )
+            )
+    ) then
+        raise unique_violation using
+            message = 'a task with this identity has been and left', constraint = 'tasks_identity';
+    end if;
+end;
 $$;

@@ -6,6 +6,16 @@ as $$
     select (left(task_uuid::text, 31) || lpad(to_hex(step_no), 5, '0'))::uuid
 $$;
 
+-- The least id that a UUIDv7 made at this moment or later can have.
+create function tasker.first_uuid(made_at timestamptz) returns uuid
+language sql immutable
+as $$
+    select rpad(
+        lpad(to_hex(floor(greatest(extract(epoch from made_at), 0) * 1000)::bigint), 12, '0'),
+        32, '0'
+    )::uuid
+$$;
+
 -- One row a step, with the state that a reader sees.
 create view tasker.step_states as
 select

@@ -1,4 +1,4 @@
--- Take back what was dropped: the only periodic job. Everyone may run it; one at a time does.
+-- Take back what was dropped. Everyone may run it, now and then; one at a time does the work.
 --
 -- out    how many attempts were taken back
 -- locks  an advisory lock, the tasks of expired leases and of delayed steps, skipping those

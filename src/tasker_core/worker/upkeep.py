@@ -1,7 +1,7 @@
 """What a worker does now and then, on a connection of its own.
 
 It renews the leases of what runs for long, says that it is alive, looks for new
-lanes, and sweeps for everybody. Work goes on beside it.
+lanes, and for everybody sweeps and lets old tasks leave. Work goes on beside it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import structlog
 
 from tasker_core.db.connect import Connection, Database, reconnect
 from tasker_core.engine.lease import Loan, beat, renew_leases
+from tasker_core.engine.retention import Retention
 from tasker_core.engine.sweep import sweep
 from tasker_core.settings import Settings
 from tasker_core.worker.broken import BROKEN, connect, reason, rest
@@ -39,11 +40,13 @@ class Upkeep:
         self._database = database
         self._sweep_seconds = settings.sweep_seconds
         self._renew_seconds = settings.lease_seconds / 3
+        self._retention = Retention(settings)
         self._stopping = asyncio.Event()
         self._asked = asyncio.Event()
         # a sweep that waits for somebody's lock must not keep renewals waiting
         self._call_seconds = max(SHORTEST_CALL_SECONDS, self._renew_seconds)
         self._next_renewal = self._next_beat = self._next_sweep = 0.0  # time.monotonic()
+        self._next_pruning = 0.0
 
     async def start(self, conn: Connection) -> None:
         """Say that the worker is alive, on the caller's connection; then begin."""
@@ -100,10 +103,16 @@ class Upkeep:
             if taken_back:
                 _log.warning("leases_expired", steps=taken_back)
                 self._next_sweep = 0.0  # there may be more than one call takes
+        if moment >= self._next_pruning:
+            async with asyncio.timeout(self._call_seconds):
+                pruned, wait = await self._retention.turn(conn)
+            self._next_pruning = time.monotonic() + wait
+            if pruned:
+                _log.info("tasks_pruned", tasks=pruned)
 
     async def _pause(self) -> None:
         """Wait until something is due, or asked for."""
-        due = min(self._next_renewal, self._next_beat, self._next_sweep)
+        due = min(self._next_renewal, self._next_beat, self._next_sweep, self._next_pruning)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._asked.wait(), max(0.0, due - time.monotonic()))
         self._asked.clear()

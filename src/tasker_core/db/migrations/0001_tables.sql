@@ -85,6 +85,13 @@ create table tasker.tasks (
 create unique index tasks_identity on tasker.tasks (namespace, identity_hash)
 where identity_hash is not null;
 
+-- What made a task the same task, when the task itself has left and must not come again.
+create table tasker.kept_identities (
+    namespace text not null,
+    identity_hash bytea not null,
+    primary key (namespace, identity_hash)
+);
+
 create table tasker.steps (
     task_uuid uuid not null,
     step_no int not null,

@@ -1,0 +1,84 @@
+"""Behind `tasker-ctl db prune`: one pass over the tasks that ended long ago."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from tasker_core.cli.connect import confirm
+from tasker_core.cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from tasker_core.db.connect import Connection
+    from tasker_core.settings import Settings
+
+
+async def run(
+    out: Output, settings: Settings, age: timedelta, *, keeps: bool, dry_run: bool, asks: bool
+) -> int:
+    """Delete the tasks of this age, or only count them; give how many they are."""
+    from tasker_core.db import migrate, resolve_database
+
+    with await asyncio.to_thread(resolve_database, settings) as database:
+        conn = await database.connect("tasker-ctl db prune")
+        try:
+            if database.embedded is not None:
+                await migrate.upgrade(conn)
+            await migrate.check(conn)
+            if dry_run:
+                return await _count(conn, age)
+            total = await _count(conn, age) if asks or sys.stderr.isatty() else None
+            if asks and total:
+                confirm(f"delete {total:,} tasks, with their steps and their history?")
+            return await _delete(out, conn, age, keeps, total)
+        finally:
+            await conn.close()
+
+
+async def _count(conn: Connection, age: timedelta) -> int:
+    from tasker_core.engine.retention import count_prunable
+
+    total = 0
+    batch = await count_prunable(conn, older_than=age)
+    while batch.reached is not None:
+        total += batch.count
+        batch = await count_prunable(conn, older_than=age, after=batch.reached)
+    return total + batch.count
+
+
+async def _delete(
+    out: Output, conn: Connection, age: timedelta, keeps: bool, expected: int | None
+) -> int:
+    from tasker_core.engine.retention import prune_tasks
+
+    done = 0
+    with _progress(out) as progress:
+        bar = progress.add_task("deleting tasks", total=expected)
+        batch = await prune_tasks(conn, older_than=age, keeps_identities=keeps)
+        while True:
+            done += batch.count
+            progress.update(bar, completed=done)
+            if batch.reached is None:
+                return done
+            batch = await prune_tasks(
+                conn, older_than=age, after=batch.reached, keeps_identities=keeps
+            )
+
+
+def _progress(out: Output) -> Progress:
+    """Make the bar that a person sees on a terminal, and nobody else."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    return Progress(
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=out.console(error=True),
+        disable=out.options.quiet or not sys.stderr.isatty(),
+        transient=True,
+    )
