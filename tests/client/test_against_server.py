@@ -57,6 +57,8 @@ async def test_a_task_from_its_creation_to_its_end(
     assert (audit.success, audit.to_state, audit.step_name) == (True, "complete", "a")
     assert len(await client.list_task_transitions(created.task_uuid)) == 4
     assert await client.explain_task(created.task_uuid) == []
+    assert (await client.get_performance_metrics(hours=1))["completed_tasks"] == 1
+    assert len((await client.get_bottlenecks(min_executions=1))["slow_steps"]) == 1
     assert (await client.list_templates())["total_count"] == 1
     assert (await client.get_template("shop", "flow", "1.0.0"))["steps"][0]["name"] == "a"
 

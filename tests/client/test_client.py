@@ -152,6 +152,10 @@ def test_every_function_has_its_request() -> None:
     assert sent(lambda: asked.get_template("a/b", "c d", "1"), {}) == (
         "GET /v1/templates/a%2Fb/c%20d/1"
     )
+    assert sent(asked.get_performance_metrics, {}) == "GET /v1/analytics/performance?hours=24"
+    assert sent(lambda: asked.get_bottlenecks(limit=3, namespace="a"), {}) == (
+        "GET /v1/analytics/bottlenecks?limit=3&min_executions=5&hours=24&namespace=a"
+    )
     assert sent(asked.health_check, {}) == "GET /health"
     assert sent(asked.readiness, {}) == "GET /health/ready"
 

@@ -97,6 +97,8 @@ try:
         history = client.get_step_audit_history(task.task_uuid, step.step_uuid)
         assert_type(history, list[StepAuditResponse])
         assert_type(client.explain_task(task.task_uuid), list[StepCause])
+        assert_type(client.get_performance_metrics(hours=24), dict[str, Any])
+        assert_type(client.get_bottlenecks(limit=10, min_executions=5), dict[str, Any])
         assert_type(client.health_check(), HealthResponse)
 except (
     TaskNotFoundError,

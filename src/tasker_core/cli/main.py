@@ -30,9 +30,10 @@ ENTRIES = {
     "dev": Entry("dev", "Run everything here: database, server, worker, and reload."),
     "task": Entry("task", "Create tasks, look at them, watch them, and step in."),
     "template": Entry("template", "Check, register and generate templates."),
+    "analytics": Entry("analytics", "Measure how tasks and steps do."),
     "server": Entry("processes", "Run the HTTP server."),
     "worker": Entry("processes", "Run a worker."),
-    "db": Entry("db", "Look after the database's schema."),
+    "db": Entry("db", "Look after the database: its schema, and what it keeps."),
 }
 
 

@@ -178,6 +178,18 @@ def get_template(namespace: str, name: str, version: str) -> Call[dict[str, Any]
     return Call("GET", f"/v1/templates/{path}", dict)
 
 
+def get_performance_metrics(hours: int, namespace: str | None) -> Call[dict[str, Any]]:
+    query = _given(hours=hours, namespace=namespace)
+    return Call("GET", "/v1/analytics/performance", dict, query=query)
+
+
+def get_bottlenecks(
+    limit: int, min_executions: int, hours: int, namespace: str | None
+) -> Call[dict[str, Any]]:
+    query = _given(limit=limit, min_executions=min_executions, hours=hours, namespace=namespace)
+    return Call("GET", "/v1/analytics/bottlenecks", dict, query=query)
+
+
 def health_check() -> Call[HealthResponse]:
     return Call("GET", "/health", _health)
 
@@ -226,6 +238,10 @@ def _health(document: Mapping[str, Any]) -> HealthResponse:
 
 def _each(read: Callable[[Any], T]) -> Callable[[Any], list[T]]:
     return lambda documents: [read(document) for document in documents]
+
+
+def _given(**query: Any) -> dict[str, Any]:
+    return {name: value for name, value in query.items() if value is not None}
 
 
 def _task(task_uuid: UUID | str) -> str:

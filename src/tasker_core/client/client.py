@@ -277,6 +277,23 @@ class TaskerClient(_Client):
         """Read one version of a template."""
         return self._send(calls.get_template(namespace, name, version))
 
+    def get_performance_metrics(
+        self, *, hours: int = 24, namespace: str | None = None
+    ) -> dict[str, Any]:
+        """Measure how the tasks of the last hours do: `{"total_tasks": int, …}`."""
+        return self._send(calls.get_performance_metrics(hours, namespace))
+
+    def get_bottlenecks(
+        self,
+        *,
+        limit: int = 10,
+        min_executions: int = 5,
+        hours: int = 24,
+        namespace: str | None = None,
+    ) -> dict[str, Any]:
+        """Find the slowest of the last hours: `{"slow_steps": [], "slow_tasks": [], …}`."""
+        return self._send(calls.get_bottlenecks(limit, min_executions, hours, namespace))
+
     def health_check(self) -> HealthResponse:
         """Ask whether the server answers."""
         return self._send(calls.health_check())
@@ -460,6 +477,23 @@ class AsyncTaskerClient(_Client):
     async def get_template(self, namespace: str, name: str, version: str) -> dict[str, Any]:
         """Read one version of a template."""
         return await self._send(calls.get_template(namespace, name, version))
+
+    async def get_performance_metrics(
+        self, *, hours: int = 24, namespace: str | None = None
+    ) -> dict[str, Any]:
+        """Measure how the tasks of the last hours do: `{"total_tasks": int, …}`."""
+        return await self._send(calls.get_performance_metrics(hours, namespace))
+
+    async def get_bottlenecks(
+        self,
+        *,
+        limit: int = 10,
+        min_executions: int = 5,
+        hours: int = 24,
+        namespace: str | None = None,
+    ) -> dict[str, Any]:
+        """Find the slowest of the last hours: `{"slow_steps": [], "slow_tasks": [], …}`."""
+        return await self._send(calls.get_bottlenecks(limit, min_executions, hours, namespace))
 
     async def health_check(self) -> HealthResponse:
         """Ask whether the server answers."""

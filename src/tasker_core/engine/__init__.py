@@ -13,6 +13,8 @@
     sweep      what was dropped is taken back
     operate    an operator cancels, resets, resolves, completes
     inspect    what may be read
+    analytics  what may be measured
+    retention  finished tasks leave after their time
 
 The SQL functions make every change of state; the Python beside them checks what goes
 in, and names what comes out. Each takes a connection first, and runs inside the

@@ -2,9 +2,9 @@
 -- Begin tasks: their rows, their steps, and the steps that wait for nothing.
 --
 -- in     one entry a task in each array; the ids are UUIDv7 with 20 zero bits at the end
--- out    the places in the arrays, from 1, of the tasks whose identity is taken, or was and is
---        kept; no row: all were created. All or none: what was written is undone, as by a savepoint, and the
---        caller's transaction goes on
+-- out    the places in the arrays, from 1, of the tasks whose identity is taken, or is kept of
+--        one that has left; no row: all were created. All or none: what was written is undone,
+--        as by a savepoint, and the caller's transaction goes on
 -- locks  identities, in the order of their hashes, so that two callers cannot deadlock
 -- tells  channel tasker_ready, once a namespace
 
