@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import typer
 
-from tasker_core.cli.arguments import apply_set, read_json, read_object, template_name
+from tasker_core.cli.arguments import (
+    apply_set,
+    read_age,
+    read_json,
+    read_object,
+    template_name,
+)
 
 
 @pytest.mark.parametrize("text", ["{bad", "", "[1, 2", '{"a": NaN}', "[" * 100_000])
@@ -114,3 +120,19 @@ def test_a_template_that_is_not_one_is_refused(given):
     """Nothing, too much, or two different things."""
     with pytest.raises(typer.BadParameter):
         template_name(*given)
+
+
+@pytest.mark.parametrize("age", ["30", "d", "-1d", "1y", "1e3d", "99999999w", "", "1 d", "1d "])
+def test_an_age_that_is_none_is_refused(age):
+    """The message shows how to write one."""
+    with pytest.raises(typer.BadParameter, match="30d"):
+        read_age(age, 30)
+
+
+def test_an_age_has_a_unit_or_comes_from_the_settings():
+    """Fractions are allowed; there is no default."""
+    ages = [read_age(text, 30) for text in ("90m", "1.5d", "2w", "0s", None)]
+
+    assert [age.total_seconds() for age in ages] == [5400, 129_600, 1_209_600, 0, 2_592_000]
+    with pytest.raises(typer.BadParameter, match="retention_days"):
+        read_age(None, None)

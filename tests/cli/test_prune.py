@@ -76,16 +76,9 @@ def test_the_settings_say_how_old_and_whether_identities_are_kept(ctl_process, o
     assert (count(old_tasks, "tasks"), count(old_tasks, "kept_identities")) == (1, 3)
 
 
-@pytest.mark.parametrize("age", ["30", "d", "-1d", "1y", "1e3d", "99999999w", ""])
-def test_an_age_that_is_none_is_a_usage_error(ctl, age):
-    """The answer shows how to write one; so does the answer to none at all."""
-    refused = ctl("db", "prune", "--older-than", age)
-    assert refused.exit_code == 2
+@pytest.mark.parametrize("words", [(), ("--older-than", "1y")])
+def test_without_an_age_nothing_is_deleted(ctl_process, words):
+    """There is no default; the answer shows how to write one."""
+    refused = ctl_process("db", "prune", *words, DATABASE_URL="postgresql://127.0.0.1:1/none")
+    assert refused.returncode == 2
     assert "30d" in refused.stderr
-
-
-def test_without_an_age_nothing_is_deleted(ctl):
-    """There is no default."""
-    refused = ctl("db", "prune")
-    assert refused.exit_code == 2
-    assert "retention_days" in refused.stderr
