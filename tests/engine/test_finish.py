@@ -26,7 +26,7 @@ from tasker_core.engine.claim import list_lanes
 from tasker_core.engine.inspect import get_step, get_task, list_attempts, list_transitions
 from tasker_core.engine.operate import cancel_task
 from tasker_core.engine.sweep import sweep
-from tasker_core.payload import decode
+from tasker_core.payload import decode, encode
 from tasker_core.states import StepState, TaskState
 
 pytestmark = pytest.mark.usefixtures("consistent")
@@ -510,3 +510,36 @@ async def test_nothing_is_handed_over_while_another_namespace_waits(conn, worker
 
     assert [one.task_uuid for one in work.claims] == [other]
     assert (await states(conn, chain))["b"] is StepState.ENQUEUED
+
+
+def yielded(claim, cursor):
+    """Yield at a checkpoint."""
+    return replace(done(claim), result=None, checkpoint=encode({"cursor": cursor}))
+
+
+async def test_a_yield_is_no_attempt_and_keeps_what_it_says(conn, worker, clock):
+    """The step goes on from its checkpoint, as often as it likes, also after a failure."""
+    task = await begin_one(conn, template(retry={"max_attempts": 2}))
+    for cursor in range(4):
+        await worker.finish(yielded(await worker.claim_one(), cursor))
+    await worker.fail(await worker.claim_one())
+    await clock.advance(60)
+
+    claim = await worker.claim_one()
+
+    assert decode(claim.checkpoint) == {"cursor": 3}
+    assert claim.attempt - claim.forgiven == 2
+    await worker.fail(claim)
+    assert await states(conn, task) == {"a": StepState.ERROR}
+
+
+async def test_a_late_yield_is_refused(conn, worker, clock):
+    """It changes nothing."""
+    task = await begin_one(conn, template())
+    claim = await worker.claim_one()
+    await cancel_task(conn, task, actor="ann", reason="-")
+
+    work = await worker.finish(yielded(claim, 1))
+
+    assert [one.reason for one in work.refusals] == ["the task was cancelled"]
+    assert (await get_step(conn, task, 1)).checkpoint is None
