@@ -202,6 +202,16 @@ def driver_url(url: str) -> str:
     return urlunsplit(("postgresql" if scheme == "postgres" else scheme, *parts[1:3], query, ""))
 
 
+def libpq_url(url: str) -> str:
+    """Rewrite a URL made for SQLAlchemy into one that libpq accepts.
+
+    >>> libpq_url("postgresql+asyncpg://me@db/app?connect_timeout=5")
+    'postgresql://me@db/app?connect_timeout=5'
+    """
+    scheme, colon, rest = url.partition(":")
+    return scheme.partition("+")[0] + colon + rest
+
+
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return f"no answer within {CONNECT_SECONDS:.0f} seconds"

@@ -8,7 +8,8 @@
     │   └─ ServiceUnavailableError  ResourceContentionError
     ├─ PermanentError               raised by handlers: do not try again
     │   ├─ ValidationError  NotFoundError  AuthenticationError  AuthorizationError
-    │   └─ ConfigurationError  BusinessLogicError
+    │   ├─ ConfigurationError  BusinessLogicError
+    │   └─ TransactionMisuse        … raised by context.transaction()
     ├─ StepExecutionError           raised by handlers that choose their own type
     ├─ TemplateError                the template's author
     │   ├─ InvalidTemplate          … its YAML: every finding, with file and line
@@ -177,6 +178,13 @@ class BusinessLogicError(PermanentError):
     """A rule of the business says no."""
 
     code = "business_logic_error"
+
+
+class TransactionMisuse(PermanentError):
+    """The step's own transaction cannot be used in this way; the message says what to do."""
+
+    code = "transaction_misuse"
+    default_error_type = "transaction_misuse"
 
 
 class StepExecutionError(TaskerError):

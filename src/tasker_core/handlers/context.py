@@ -8,12 +8,19 @@ Each attempt parses its own copies, so a handler may change what it gets.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, overload
 from uuid import UUID, uuid4
 
+from tasker_core.errors import TransactionMisuse
+from tasker_core.handlers.transaction import StepTransaction, TransactionHost
 from tasker_core.payload import decode
 
 if TYPE_CHECKING:
+    import asyncpg
+    import psycopg
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
     from tasker_core.handlers.event import StepEvent
     from tasker_core.handlers.models import TaskSequenceStepWrapper
 
@@ -88,6 +95,7 @@ class StepContext:
     _inputs_text: str | bytes | None = None
     _checkpoint_text: str | bytes | None = None
     _results: Mapping[str, Any] | None = None
+    _host: TransactionHost | None = None
 
     def __init__(
         self,
@@ -145,6 +153,7 @@ class StepContext:
         config_text: str | bytes | None = None,
         inputs_text: str | bytes | None = None,
         checkpoint_text: str | bytes | None = None,
+        host: TransactionHost | None = None,
     ) -> Self:
         """Make the context of a claimed step; nothing is checked, copied or parsed yet.
 
@@ -158,6 +167,7 @@ class StepContext:
             config_text: The template's `handler.initialization`.
             inputs_text: What the engine adds for this one step.
             checkpoint_text: What an earlier run of this step left to go on from.
+            host: Who begins the step's own transaction; None: nobody.
         """
         context = cls.__new__(cls)
         context.task_uuid = task_uuid
@@ -175,6 +185,7 @@ class StepContext:
         context._config_text = config_text
         context._inputs_text = inputs_text
         context._checkpoint_text = checkpoint_text
+        context._host = host
         return context
 
     @classmethod
@@ -344,6 +355,46 @@ class StepContext:
     def has_checkpoint(self) -> bool:
         """Say whether an earlier run of this step left a cursor."""
         return self.checkpoint_cursor is not None
+
+    # --- the step's own transaction ---------------------------------------------------------
+
+    @overload
+    def transaction(
+        self, engine: None = None
+    ) -> StepTransaction[asyncpg.Connection[asyncpg.Record], psycopg.Connection]: ...
+    @overload
+    def transaction(self, engine: AsyncEngine) -> StepTransaction[AsyncConnection, NoReturn]: ...
+    @overload
+    def transaction(self, engine: Engine) -> StepTransaction[NoReturn, Connection]: ...
+    def transaction(self, engine: Any = None) -> StepTransaction[Any, Any]:
+        """Write to the application's tables in the transaction that records this step's result.
+
+        `async with context.transaction() as conn` in an async handler, `with` in others.
+        Leaving the block commits nothing. When the handler has returned, the worker records
+        its result in the transaction and commits: both happen, or neither does. It rolls
+        back when the handler fails, and when its result comes too late to count.
+
+        An attempt has one transaction. An exception that leaves the block rolls it back at
+        once; a handler that goes on all the same may begin another one.
+
+        Args:
+            engine: A SQLAlchemy AsyncEngine (async handlers) or Engine (others) on the
+                worker's database, whose Connection the block then gives. None gives a
+                connection of the worker's own: asyncpg's (async), psycopg's (others).
+
+        Raises:
+            TransactionMisuse: There is no database, as in a unit test; or, when the block is
+                entered, the kind of block or engine does not fit the handler, the attempt
+                has a transaction already, or the engine leads to another database.
+        """
+        if self._host is None:
+            raise TransactionMisuse(
+                "there is no database behind this context, so context.transaction() has nothing "
+                "to begin: test the handler in a whole workflow, with "
+                "tasker_core.testing.run_workflow, or move what it writes into a function that "
+                "takes a connection"
+            )
+        return StepTransaction(self._host, engine)
 
     # --- the whole ----------------------------------------------------------------------
 

@@ -32,7 +32,11 @@ class StepwiseWorker(AsyncWorker):
         super().__init__(database, settings, registry)
         self._registry = registry
         self.runner = Runner(
-            self._lookup, self.concurrency, settings.max_result_bytes, self._woken.set
+            self._lookup,
+            self._transactions,
+            self.concurrency,
+            settings.max_result_bytes,
+            self._woken.set,
         )
         self.recorder = RecordingAnnouncer()
         self._announcer = self.recorder
@@ -73,7 +77,8 @@ class StepwiseWorker(AsyncWorker):
 
     async def _something_ends(self) -> bool:
         """Wait until an attempt ends; False if only hung ones are left, which have timed out."""
-        if self.unconfirmed or any(not one.is_over for one in self.runner.running.values()):
+        running = self.runner.running.values()
+        if self.unconfirmed or any(one.is_at_work for one in running):
             await self._woken.wait()
             return True
         try:
@@ -93,6 +98,7 @@ class StepwiseWorker(AsyncWorker):
         for attempt in list(self.runner.running.values()):
             self.runner.drop(attempt)
         self.runner.close()
+        self._transactions.close()
         # On this thread: at the interpreter's exit there is no other to be had.
         self._lookup.close()
         self.recorder.close()

@@ -6,7 +6,7 @@ import asyncio
 import re
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
@@ -14,12 +14,15 @@ import structlog
 from tasker_core.engine.claim import Claim
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.ids import step_uuid
-from tasker_core.errors import NotStorable
+from tasker_core.errors import NotStorable, TransactionMisuse
 from tasker_core.handlers.context import StepContext
 from tasker_core.handlers.result import MAX_MESSAGE, StepHandlerResult, result_from_exception
 from tasker_core.payload import decode, encode, storable_text
 from tasker_core.worker.lookup import EarlierResults, Lookup
 from tasker_core.worker.plan import StepPlan
+
+if TYPE_CHECKING:
+    from tasker_core.worker.transaction import OpenTransaction, Transactions
 
 AttemptKey = tuple[UUID, int, int]
 DEFAULT_VERSION = "1.0.0"  # of a handler whose author does not say: not worth storing
@@ -39,6 +42,8 @@ class Attempt:
     is_over: bool = False  # its result is decided: a later one is dropped
     asyncio_task: asyncio.Task[None] | None = None  # of an async handler that has begun
     seen: StepContext | None = None  # what the handler saw, if its events are to be published
+    transactions: Transactions | None = None  # how it may begin one; None: it has not begun
+    transaction: OpenTransaction | None = None  # its own, until its end is recorded
 
     @property
     def key(self) -> AttemptKey:
@@ -60,8 +65,14 @@ class Attempt:
         """The execution, counted from 1."""
         return self.claim.attempt
 
-    def context(self, lookup: Lookup) -> StepContext:
+    @property
+    def is_at_work(self) -> bool:
+        """Whether its result is still to be decided, or recorded in its own transaction."""
+        return not self.is_over or self.transaction is not None
+
+    def context(self, lookup: Lookup, transactions: Transactions) -> StepContext:
         """Make what the handler sees; nothing is parsed before it looks."""
+        self.transactions = transactions
         claim, plan = self.claim, self.plan
         template = plan.template
         assert template is not None
@@ -83,10 +94,39 @@ class Attempt:
             config_text=plan.config_text,
             inputs_text=claim.inputs,
             checkpoint_text=claim.checkpoint,
+            host=self,
         )
         if plan.events:
             self.seen = context
         return context
+
+    async def open_transaction(self, engine: Any, *, is_async: bool) -> Any:
+        """Begin the attempt's own transaction; give its connection.
+
+        Raises:
+            TransactionMisuse: It has one already, or is over.
+        """
+        if self.is_over or self.transactions is None:
+            raise TransactionMisuse(
+                "the attempt is over: its lease, its time or its task has ended"
+            )
+        if self.transaction is not None:
+            raise TransactionMisuse(
+                "an attempt has one transaction: do all that belongs together in one block of "
+                "context.transaction(), and hand its connection on"
+            )
+        self.transaction = self.transactions.open(self, engine, is_async=is_async)
+        try:
+            return await self.transaction.begin()
+        except BaseException:
+            self.transaction = None
+            raise
+
+    async def leave_transaction(self, *, failed: bool) -> None:
+        """Leave the transaction open for the result; or roll it back, and there may be another."""
+        if failed and self.transaction is not None:
+            await self.transaction.roll_back()
+            self.transaction = None
 
     def finished(self, result: StepHandlerResult, seconds: float, max_bytes: int) -> Finished:
         """Write down how the attempt ended; a result that cannot be stored is a failure."""

@@ -51,17 +51,33 @@ class Lookup:
         found = self._shelf.find(task_uuid, names)
         missing = names.difference(found)
         if missing:
-            found.update(self._ask(lambda conn: self._read(conn, task_uuid, missing)))
+            found.update(self.ask(lambda conn: self._read(conn, task_uuid, missing)))
         return found
 
     def batch_results(self, task_uuid: UUID, workers: frozenset[str]) -> dict[str, str]:
         """Give the results of all steps made from these batch workers, by their names."""
-        return self._ask(lambda conn: read_batch_results(conn, task_uuid, sorted(workers)))
+        return self.ask(lambda conn: read_batch_results(conn, task_uuid, sorted(workers)))
 
     def context(self, task_uuid: UUID) -> str:
         """Give the context of a task as JSON text."""
         kept = self._shelf.get((task_uuid, None))
-        return self._ask(lambda conn: self._read_context(conn, task_uuid)) if kept is None else kept
+        return self.ask(lambda conn: self._read_context(conn, task_uuid)) if kept is None else kept
+
+    def ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        """Give what a question of the caller's own finds; asked again if the connection breaks."""
+        with self._lock:
+            if self._is_closed:
+                raise ConnectionError("the worker has stopped")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._loop,), name="tasker-lookup", daemon=True
+                )
+                self._thread.start()
+            loop = self._loop
+        seconds = ANSWER_SECONDS if _is_in_thread() else ANSWER_ON_LOOP_SECONDS
+        future = asyncio.run_coroutine_threadsafe(self._answer(question, seconds), loop)
+        return future.result(seconds + 1)
 
     def close(self) -> None:
         """End the thread; who asks from now on gets a ConnectionError."""
@@ -113,21 +129,6 @@ class Lookup:
         return await connect(self._database, "tasker worker lookup")
 
     # --- the thread ---------------------------------------------------------------------
-
-    def _ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
-        with self._lock:
-            if self._is_closed:
-                raise ConnectionError("the worker has stopped")
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._run, args=(self._loop,), name="tasker-lookup", daemon=True
-                )
-                self._thread.start()
-            loop = self._loop
-        seconds = ANSWER_SECONDS if _is_in_thread() else ANSWER_ON_LOOP_SECONDS
-        future = asyncio.run_coroutine_threadsafe(self._answer(question, seconds), loop)
-        return future.result(seconds + 1)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:

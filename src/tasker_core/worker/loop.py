@@ -36,6 +36,7 @@ from tasker_core.worker.ends import expanded, is_unaccepted, rejected
 from tasker_core.worker.lookup import Lookup
 from tasker_core.worker.plan import PlanBook
 from tasker_core.worker.run import Runner
+from tasker_core.worker.transaction import Transactions
 from tasker_core.worker.upkeep import Upkeep
 
 SHORTEST_WAIT_SECONDS = 0.02
@@ -79,6 +80,7 @@ class AsyncWorker:
         self._namespaces = namespaces if namespaces is not None else settings.namespaces
         self._plans = PlanBook(registry, settings.handler_timeout_seconds)
         self._lookup = Lookup(database)
+        self._transactions = Transactions(database, self.worker_uuid, self._lookup)
         self._announcer = Announcer()
         self._woken = asyncio.Event()
         self._drained = asyncio.Event()
@@ -104,7 +106,11 @@ class AsyncWorker:
             with unreachable_if_broken():
                 await check(conn)
                 self.runner = Runner(
-                    self._lookup, self.concurrency, self._settings.max_result_bytes, self._woken.set
+                    self._lookup,
+                    self._transactions,
+                    self.concurrency,
+                    self._settings.max_result_bytes,
+                    self._woken.set,
                 )
                 await self.look_for_lanes(conn)
                 self._upkeep = Upkeep(self, self._database, self._settings)
@@ -156,6 +162,7 @@ class AsyncWorker:
         self.runner.close()
         if self._alarm is not None:
             self._alarm.cancel()
+        self._transactions.close()
         await asyncio.to_thread(self._lookup.close)
         await asyncio.to_thread(self._announcer.close)
         try:
@@ -268,6 +275,9 @@ class AsyncWorker:
     async def _turn(self, conn: Connection) -> Work | None:
         """Finish what has ended, claim what there is room for, and begin it."""
         self.unconfirmed += self.runner.take_finished()
+        for success in self._transactions.take_recorded():
+            self.finished_count += 1
+            self._announce(success)
         room = 0 if self._is_draining else self.concurrency - len(self.runner.running)
         if not self.unconfirmed and (room <= 0 or not self.lanes):
             return None
@@ -288,8 +298,7 @@ class AsyncWorker:
                 reason=refusal.reason,
             )
         for one in recorded:
-            if isinstance(one, Ended):
-                self._announcer.announce(one)
+            self._announce(one)
         await self._begin(conn, work.claims, sent_at)
         return work
 
@@ -338,6 +347,10 @@ class AsyncWorker:
                     if not is_unaccepted(error):
                         raise
                     one = rejected(one, error)
+
+    def _announce(self, one: Finished) -> None:
+        if isinstance(one, Ended):
+            self._announcer.announce(one)
 
     async def _begin(self, conn: Connection, claims: Sequence[Claim], claimed_at: float) -> None:
         """Begin what was claimed, if the claims are still good; the lease ran from claimed_at."""

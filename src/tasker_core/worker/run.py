@@ -26,9 +26,11 @@ from tasker_core.handlers.result import (
     result_from_exception,
     result_from_return,
 )
+from tasker_core.handlers.transaction import run_blocking
 from tasker_core.worker.attempt import Attempt, AttemptKey, log_failure
 from tasker_core.worker.lookup import Lookup
 from tasker_core.worker.threads import HandlerThreads
+from tasker_core.worker.transaction import Transactions
 
 PULSE_SECONDS = 0.002
 DEADLINE_CHECK_SECONDS = 0.05
@@ -42,6 +44,7 @@ class Runner:
 
     Args:
         lookup: Where handlers' questions for older results go.
+        transactions: How handlers begin transactions of their own.
         concurrency: How many attempts run at a time; the loop sees to it, and no more
             threads than this are started.
         max_result_bytes: Larger results fail their step.
@@ -49,9 +52,15 @@ class Runner:
     """
 
     def __init__(
-        self, lookup: Lookup, concurrency: int, max_result_bytes: int, wake: Callable[[], None]
+        self,
+        lookup: Lookup,
+        transactions: Transactions,
+        concurrency: int,
+        max_result_bytes: int,
+        wake: Callable[[], None],
     ) -> None:
         self._lookup = lookup
+        self._transactions = transactions
         self._max_result_bytes = max_result_bytes
         self._wake = wake
         self._loop = asyncio.get_running_loop()
@@ -144,13 +153,20 @@ class Runner:
             try:
                 assert attempt.plan.handler is not None
                 if value is None:
-                    context = attempt.context(self._lookup)
+                    context = attempt.context(self._lookup, self._transactions)
                     enter_step(context)
                     value = attempt.plan.handler.run(context)
                 result = result_from_return(await value)
             except BaseException as error:  # a handler may raise SystemExit: the worker lives on
                 result = result_from_exception(error)
-            self._end(attempt, result, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            if attempt.transaction is None:
+                self._end(attempt, result, seconds)
+            elif attempt.transaction.is_async:
+                await self._end_together(attempt, result, seconds)
+            else:  # a thread that it waited for has begun it
+                ending = self._end_together(attempt, result, seconds)
+                await asyncio.to_thread(run_blocking, ending)
         elif inspect.iscoroutine(value):
             value.close()
         self._ended.append(attempt)
@@ -162,7 +178,7 @@ class Runner:
             attempt.began_at = started
             try:
                 assert attempt.plan.handler is not None
-                context = attempt.context(self._lookup)
+                context = attempt.context(self._lookup, self._transactions)
                 entered = enter_step(context)
                 try:
                     value = attempt.plan.handler.run(context)
@@ -175,8 +191,11 @@ class Runner:
             except BaseException as error:  # likewise
                 result = result_from_exception(error)
             seconds = time.monotonic() - started
-            attempt.plan.learn(seconds)
-            self._end(attempt, result, seconds)
+            if attempt.transaction is None:
+                self._end(attempt, result, seconds)
+            else:
+                run_blocking(self._end_together(attempt, result, seconds))
+            attempt.plan.learn(time.monotonic() - started)
         self._ended.append(attempt)
         # more quick ones are coming: let their results go together
         if not self._told and (
@@ -208,6 +227,31 @@ class Runner:
         if not self._finished:
             self._first_untold = time.monotonic()
         self._finished.append(attempt.finished(result, seconds, self._max_result_bytes))
+
+    async def _end_together(
+        self, attempt: Attempt, result: StepHandlerResult, seconds: float
+    ) -> None:
+        """End an attempt that has written in a transaction of its own: record both, or neither."""
+
+        def write(outcome: StepHandlerResult) -> Finished:
+            if not outcome.success:
+                log_failure(attempt, outcome)
+            return attempt.finished(outcome, seconds, self._max_result_bytes)
+
+        transaction = attempt.transaction
+        assert transaction is not None
+        try:
+            if attempt.is_over or not result.success:
+                await transaction.roll_back()
+                self._end(attempt, result, seconds)
+                return
+            attempt.is_over = True  # from here on the database decides whether it comes too late
+            attempt.asyncio_task = None
+            instead = await transaction.finish(write(result), write)
+            if instead is not None:
+                self._finished.append(instead)
+        finally:
+            attempt.transaction = None
 
     # --- telling the loop -------------------------------------------------------------
 
