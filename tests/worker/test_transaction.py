@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+
 import asyncpg
 import pytest
 import sqlalchemy
@@ -19,7 +20,6 @@ from tasker_core.engine.operate import cancel_task, complete_step
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.sweep import sweep
 from tasker_core.errors import TransactionMisuse
-from tasker_core.handlers.base import StepHandler
 from tasker_core.handlers.batch import Batchable
 from tasker_core.handlers.context import StepContext
 from tasker_core.handlers.decision import DecisionHandler
@@ -33,9 +33,13 @@ WRITE = "insert into app.entries values ('{}', {})"
 
 
 @pytest.fixture
-async def entries(conn):
+async def entries(clean_database):
     """The application's table; asked, it gives what is committed in it."""
-    await conn.execute("create schema app; create table app.entries (step text, attempt int)")
+    conn = await asyncpg.connect(clean_database)
+    await conn.execute(
+        "drop schema if exists app cascade; create schema app; "
+        "create table app.entries (step text, attempt int)"
+    )
 
     async def rows() -> list[tuple[str, int]]:
         found = await conn.fetch("select * from app.entries order by step, attempt")
@@ -43,6 +47,13 @@ async def entries(conn):
 
     yield rows
     await conn.execute("drop schema app cascade")
+    await conn.close()
+
+
+@pytest.fixture
+async def bench(entries, bench):
+    """The bench; its workers stop before the application's table goes."""
+    return bench
 
 
 @pytest.fixture(params=KINDS)
@@ -124,6 +135,13 @@ def _execute(conn, sql):
 
 def nothing(context):
     return {}
+
+
+class Shapes(DecisionHandler, Batchable):
+    """Makes the results of decisions and batches."""
+
+    def call(self, context):
+        raise NotImplementedError
 
 
 class Door:
@@ -322,6 +340,7 @@ def choice():
 async def test_a_decision_adds_its_steps_in_the_transaction(bench, kind, entries, monkeypatch):
     """Also when the task grows between plan and commit: the plan is made anew."""
     planned = []
+    by_hand = {"decision_point_outcome": {"type": "create_steps", "step_names": ["right_work"]}}
 
     async def plan_and_grow(conn, batch):
         made = await expanded(conn, batch)
@@ -329,15 +348,14 @@ async def test_a_decision_adds_its_steps_in_the_transaction(bench, kind, entries
         if len(planned) == 1:
             await complete_step(
                 conn, TemplateShelf(), made[0].task_uuid, step_uuid(made[0].task_uuid, 3),
-                result={"decision_point_outcome": {"type": "create_steps", "step_names": ["right_work"]}},
+                result=by_hand,
                 actor="ada", reason="a test", force=True,
             )  # fmt: skip
         return made
 
     expanded = transaction.expanded
     monkeypatch.setattr(transaction, "expanded", plan_and_grow)
-    decide = DecisionHandler()
-    handler = kind.handler(after=lambda context: decide.decision_success(["left_work"]))
+    handler = kind.handler(after=lambda context: Shapes().decision_success(["left_work"]))
     await bench.worker({"start": nothing, "left": handler})
 
     state, task = await bench.run(choice())
@@ -351,8 +369,7 @@ async def test_a_decision_adds_its_steps_in_the_transaction(bench, kind, entries
 
 async def test_an_expansion_that_the_template_forbids_undoes_the_writes(bench, kind, entries):
     """A decision for a step that is not its own fails for good, and leaves nothing."""
-    decide = DecisionHandler()
-    handler = kind.handler(after=lambda context: decide.decision_success(["right_work"]))
+    handler = kind.handler(after=lambda context: Shapes().decision_success(["right_work"]))
     await bench.worker({"start": nothing, "left": handler, "right": nothing})
 
     _, task = await bench.run(choice())
@@ -376,17 +393,12 @@ steps:
 async def test_a_checkpoint_is_committed_with_the_writes_before_it(bench, kind, entries):
     """Each range is written once: a failure goes on from the last checkpoint."""
 
-    class Steps(StepHandler, Batchable):
-        handler_name = "a"
-
-    batch = Steps()
-
     def after(context):
         done = context.checkpoint_items_processed + 1
         if done == 2 and not context.is_retry():
             raise ConnectionError("once")
         if done < 3:
-            return batch.checkpoint_yield(cursor=done, items_processed=done)
+            return Shapes().checkpoint_yield(cursor=done, items_processed=done)
         return {"rows": done}
 
     found = parse_template(ROWS).template
@@ -563,8 +575,9 @@ async def test_an_error_of_the_database_must_not_be_swallowed(bench, kind, entri
 
 async def _refused(bench, handler) -> str:
     """Run a handler that misuses its transaction; give what it is told."""
-    await bench.worker({"a": handler})
+    worker = await bench.worker({"a": handler})
     state, task = await bench.run(template(ONE, retry=NO_REST))
+    await worker.stop()
     (past,) = await bench.attempts(task)
     assert (state, past["error"]["error_type"]) == ("blocked_by_failures", "transaction_misuse")
     return past["error"]["message"]
