@@ -47,7 +47,31 @@ create table plant.effects (
 create table plant.visits (
     task_uuid uuid, row_no int, visits int not null default 1, primary key (task_uuid, row_no)
 );
+create table plant.accounts (account int primary key, cents int not null);
+create table plant.entries (task_uuid uuid, step text, account int, cents int);
 """
+
+# Each entry is a sentence of the bookkeepers and a query for what contradicts it.
+_BOOKS = {
+    "the accounts add up to nothing": """
+        select sum(cents) from plant.accounts having sum(cents) <> 0""",
+    "an account holds what its entries say": """
+        select account, cents from plant.accounts
+        except select account, sum(cents) from (
+            select account, cents from plant.entries
+            union all select account, 0 from plant.accounts
+        ) as one group by account""",
+    "each step of a transfer is booked once": """
+        select task_uuid, step, count(*) from plant.entries group by 1, 2
+        having count(*) <> case step when 'charge_fee' then 2 else 1 end""",
+    "every step of a transfer is booked": """
+        select step.task_uuid, step.name from tasker.steps as step
+        join tasker.tasks as task using (task_uuid)
+        join tasker.templates as made on made.template_uuid = task.template_uuid
+        where made.name = 'transfer' and not exists (
+            select from plant.entries as one
+            where one.task_uuid = step.task_uuid and one.step = step.name)""",
+}
 
 
 class Process:
@@ -133,6 +157,10 @@ class Plant:
     def worker(self, *arguments: str) -> Process:
         """Start a worker; it is working once `ready()` returns."""
         return self._start("worker", ["worker", "run", "--handlers", "ledger_handlers", *arguments])
+
+    def bank_worker(self) -> Process:
+        """Start a worker that can do transfers, too."""
+        return self.worker("--handlers", "transfer_handlers")
 
     def server(self) -> Process:
         """Start a server on a free port; `ready()` tells its address."""
@@ -264,13 +292,17 @@ class Plant:
             "select count(*) from tasker.steps union all select count(*) from plant.effects"
         )
         assert steps == effects
+        for sentence, query in _BOOKS.items():
+            assert await self.rows(query) == [], sentence
 
     async def clear(self) -> None:
         """Forget tasks and books; the templates stay."""
         tables = ("tasks", "steps", "ready", "delayed", "leases", "attempts", "changes", "workers")
         sql = ";".join(f"delete from tasker.{table}" for table in tables)
-        books = ";".join(f"delete from plant.{book}" for book in ("runs", "effects", "visits"))
-        await self.ask(lambda conn: conn.execute(f"{sql};{books}"))
+        names = ("runs", "effects", "visits", "accounts", "entries")
+        books = ";".join(f"delete from plant.{book}" for book in names)
+        accounts = "insert into plant.accounts select no, 0 from generate_series(0, 9) as no"
+        await self.ask(lambda conn: conn.execute(f"{sql};{books};{accounts}"))
 
     def said(self) -> str:
         """Give the end of what every process said."""
