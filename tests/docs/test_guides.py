@@ -453,3 +453,41 @@ async def test_a_trigger_ships_orders_with_the_privileges_of_the_page(clean_data
     finally:
         await conn.execute("drop trigger begin_shipping on public.orders")
         await conn.execute("drop function begin_shipping; drop owned by web")
+
+
+# --- write-with-the-step.md -----------------------------------------------------------------
+
+
+@pytest.fixture
+async def accounts(clean_database: str) -> AsyncIterator[asyncpg.Connection]:
+    """The page's table, with money in it."""
+    (create,) = re.findall(r"^```sql\n(.*?)^```", Guide("write-with-the-step.md").text, re.S | re.M)
+    conn = await asyncpg.connect(clean_database)
+    await conn.execute(f"{create}; insert into accounts values ('ada', 100), ('bob', 0)")
+    yield conn
+    await conn.execute("drop table accounts")
+    await conn.close()
+
+
+@pytest.mark.parametrize("title", ["with asyncpg", "with psycopg", "async, with sqlalchemy", "orm"])
+async def test_money_is_moved_with_the_step(accounts, bench, clean_database, title):
+    """Once for each task; a transfer that the table refuses moves nothing."""
+    code = Guide("write-with-the-step.md").code(title)
+    for driver in ("asyncpg", "psycopg"):
+        address = clean_database.replace("postgresql:", f"postgresql+{driver}:", 1)
+        code = code.replace(f"postgresql+{driver}://shop@db/shop", address)
+    module = module_of(code)
+    await bench.worker(registry_of(module))
+    pay = Guide("write-with-the-step.md").template()
+    read = "select cents from accounts order by name"
+
+    state, task = await bench.run(pay, context={"cents": 30})
+    assert (state, await bench.result(task, "move_money")) == ("complete", {"moved": 30})
+    assert [row["cents"] for row in await accounts.fetch(read)] == [70, 30]
+
+    state, task = await bench.run(pay, context={"cents": 71})
+    assert state == "blocked_by_failures"
+    assert await bench.outcomes(task) == ["waiting_for_retry", "error"]
+    assert [row["cents"] for row in await accounts.fetch(read)] == [70, 30]
+    if title == "orm":
+        module.ENGINE.dispose()

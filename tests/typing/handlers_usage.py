@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, assert_type
 
+import asyncpg
+import psycopg
+import sqlalchemy
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import tasker_core
 from tasker_core import (
@@ -113,3 +117,17 @@ registry.register(Charge)
 registry.register("invoice", invoice)
 registry.resolver_chain.add_resolver(Payments())
 assert_type(tasker_core.__version__, str)
+
+
+async def writes_on_the_loop(context: StepContext, engine: AsyncEngine) -> None:
+    async with context.transaction() as own:
+        assert_type(own, asyncpg.Connection[asyncpg.Record])
+    async with context.transaction(engine) as conn:
+        assert_type(conn, AsyncConnection)
+
+
+def writes_in_a_thread(context: StepContext, engine: sqlalchemy.Engine) -> None:
+    with context.transaction() as own:
+        assert_type(own, psycopg.Connection)
+    with context.transaction(engine) as conn:
+        assert_type(conn, sqlalchemy.Connection)

@@ -8,6 +8,7 @@ whether the commit came through: the failure needs the lease, which the commit t
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -62,6 +63,7 @@ class Transactions:
         self.worker_uuid = worker_uuid
         self.lookup = lookup
         self.pools = Pools(database)
+        self._loop = asyncio.get_running_loop()
         self._recorded: deque[Finished] = deque()
 
     def recorded(self, success: Finished) -> None:
@@ -80,8 +82,13 @@ class Transactions:
         """Make an attempt's transaction; it is yet to begin.
 
         Raises:
-            TransactionMisuse: The engine does not fit the handler.
+            TransactionMisuse: The engine or the event loop does not fit the handler.
         """
+        if is_async and asyncio.get_running_loop() is not self._loop:
+            raise TransactionMisuse(
+                "`async with context.transaction()` works on the worker's own event loop: make "
+                "the handler async, or use `with`"
+            )
         return OpenTransaction(attempt, self, self._session(engine, is_async), is_async)
 
     def _session(self, engine: Any, is_async: bool) -> Session:
@@ -122,6 +129,8 @@ class OpenTransaction:
         self._shared = shared
         self._session = session
         self._id = ""
+        self._lock = threading.Lock()  # a handler's own threads may be at it, too
+        self._has_begun = self._has_ended = False
 
     async def begin(self) -> Any:
         """Begin; give the handler's connection.
@@ -134,21 +143,22 @@ class OpenTransaction:
         try:
             values = begin_values(self._shared.worker_uuid, self._attempt)
             (found,) = await self._session.row(BEGIN, values)
-            if found is None:
+            if found is None or not self._may_begin():
                 raise TransactionMisuse(
                     "the step is not on loan to this worker in that database: its lease was "
                     "lost, or the engine leads to another database than the worker's"
                 )
+            self._id = found
         except BaseException as error:
             await self._session.roll_back()
             _explain(error)
             raise
-        self._id = found
         return self._session.connection
 
     async def roll_back(self) -> None:
-        """Undo what the handler has written."""
-        await self._session.roll_back()
+        """Undo what the handler has written. One that is still beginning does not begin."""
+        if self._may_end():
+            await self._session.roll_back()
 
     async def finish(self, success: Finished, write: Write) -> Finished | None:
         """Record the success and commit, or roll back.
@@ -160,16 +170,18 @@ class OpenTransaction:
         Returns:
             What the worker has to record instead, None if nothing.
         """
+        if not self._may_end():
+            return success  # rolled back by a thread that the handler did not wait for
         is_recorded = False
         try:
             success = await self._record(success, write)
             is_recorded = True
             await self._session.commit()
         except _NotRecorded as other:
-            await self.roll_back()
+            await self._session.roll_back()
             return other.instead
         except BaseException as error:
-            await self.roll_back()
+            await self._session.roll_back()
             if not isinstance(error, Exception):
                 raise
             if not (is_recorded and await self._was_committed()):
@@ -179,10 +191,24 @@ class OpenTransaction:
         self._shared.recorded(success)
         return None
 
+    def _may_begin(self) -> bool:
+        with self._lock:
+            self._has_begun = not self._has_ended
+            return self._has_begun
+
+    def _may_end(self) -> bool:
+        """Whether the caller, and nobody else, is to end what has begun."""
+        with self._lock:
+            may_end = self._has_begun and not self._has_ended
+            self._has_ended = True
+            return may_end
+
     async def _record(self, success: Finished, write: Write) -> Finished:
         """Record a success; give it with what it adds to the task."""
         while True:
-            (one,) = await self._ask(lambda conn: expanded(conn, [success]))
+            one = success
+            if self._attempt.plan.expands:
+                (one,) = await self._ask(lambda conn: expanded(conn, [success]))
             if one.error is not None:
                 raise _NotRecorded(one)
             values = finish_values(self._shared.worker_uuid, self._id, one)
