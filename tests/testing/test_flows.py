@@ -504,6 +504,41 @@ def test_an_operator_can_step_in(tasker):
         cancelled.reset("find")
 
 
+def test_a_step_writes_in_its_own_transaction(tasker):
+    """`context.transaction()` works as in a worker, in both colours, and its steps' events too."""
+
+    @step_handler("find")
+    async def find(context):
+        async with context.transaction() as conn:
+            await conn.execute("insert into loans values ('find', $1)", context.attempt)
+        if not context.is_retry():
+            raise RetryableError("the catalogue is away")
+        return {}
+
+    @step_handler("stamp")
+    def stamp(context):
+        with context.transaction() as conn:
+            conn.execute("insert into loans values ('stamp', %s)", [context.attempt])
+        return {}
+
+    tasker.do(lambda conn: conn.execute("create table loans (step text, attempt int)"))
+    try:
+        run = tasker.run(
+            LEND,
+            {},
+            mocks=ALL | {"find": REAL, "stamp": REAL},
+            handlers=[find, stamp],
+            skip_waits=True,
+        )
+        written = tasker.do(lambda conn: conn.fetch("select * from loans order by step"))
+    finally:
+        tasker.do(lambda conn: conn.execute("drop table loans"))
+
+    run.assert_complete()
+    assert [tuple(row) for row in written] == [("find", 2), ("stamp", 1)]
+    run.assert_event("book.found")
+
+
 def test_events_are_published_and_remembered(tasker):
     """Events reach the application's subscribers, and the run keeps them."""
     heard: list[str] = []
