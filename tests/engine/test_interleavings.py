@@ -38,6 +38,7 @@ from tasker_core.engine.operate import cancel_task, complete_step, reset_step, r
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.retention import prune_tasks
 from tasker_core.engine.sweep import sweep
+from tasker_core.engine.transaction import FINISH, finish_values
 from tasker_core.errors import TransitionRefused
 from tasker_core.payload import encode
 from tasker_core.templates.load import parse_template
@@ -199,6 +200,14 @@ def yielded(claim: Claim) -> Finished:
     )
 
 
+async def finish_inside(conn: asyncpg.Connection, scene: Scene) -> None:
+    """Record a result in a transaction of the handler's own."""
+    claim, worker = scene.held("held_1"), scene.worker.uuid
+    async with conn.transaction():
+        began = await conn.fetchval("select pg_current_xact_id()::text")
+        await conn.fetchrow(FINISH, *finish_values(worker, began, done(claim)))
+
+
 CALLS: dict[str, Call] = {
     "claim": by_worker(lambda w, s: w.claim(3)),
     "finish_one": by_worker(lambda w, s: w.finish(done(s.held("held_1")), claim=2)),
@@ -207,6 +216,7 @@ CALLS: dict[str, Call] = {
             done(s.held("held_2")), done(s.held("held_1", s.other)), done(s.held("work")), claim=9
         )
     ),
+    "finish_inside": finish_inside,
     "finish_other": by_worker(
         lambda w, s: w.finish(
             done(s.held("held_2", s.other)), failed(s.held("held_1"), retryable=False)

@@ -101,13 +101,14 @@ class Deposit(StepHandler):
 
 
 class ChargeFee(StepHandler):
-    """SQLAlchemy, async. Two accounts in any order: some of these meet in a deadlock."""
+    """SQLAlchemy, async. Two accounts, at times in the wrong order: some meet in a deadlock."""
 
     handler_name = "charge_fee"
 
     async def call(self, context):
-        entries = [(payer(context), -1), (BANK, 1)]
-        random.shuffle(entries)
+        entries = [(BANK, 1), (payer(context), -1)]
+        if random.random() < 0.05:
+            entries.reverse()
         async with context.transaction(_ASYNC_ENGINE) as conn:
             for statement in writes(context, *entries):
                 await conn.execute(sqlalchemy.text(statement))
