@@ -31,6 +31,7 @@ import pytest
 from support.clock import Clock
 from support.flows import Worker, begin_one, done, failed, step_id
 from support.invariants import check_history, check_invariants
+from tasker_core.db.asking import ask
 from tasker_core.engine.claim import Claim, list_lanes
 from tasker_core.engine.expand import plan_expansion
 from tasker_core.engine.finish import GROWN, Finished
@@ -38,7 +39,7 @@ from tasker_core.engine.operate import cancel_task, complete_step, reset_step, r
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.retention import prune_tasks
 from tasker_core.engine.sweep import sweep
-from tasker_core.engine.transaction import FINISH, finish_values
+from tasker_core.engine.transaction import finish_in_transaction
 from tasker_core.errors import TransitionRefused
 from tasker_core.payload import encode
 from tasker_core.templates.load import parse_template
@@ -205,7 +206,7 @@ async def finish_inside(conn: asyncpg.Connection, scene: Scene) -> None:
     claim, worker = scene.held("held_1"), scene.worker.uuid
     async with conn.transaction():
         began = await conn.fetchval("select pg_current_xact_id()::text")
-        await conn.fetchrow(FINISH, *finish_values(worker, began, done(claim)))
+        await ask(conn, finish_in_transaction(worker, began, done(claim)))
 
 
 CALLS: dict[str, Call] = {

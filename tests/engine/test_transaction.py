@@ -7,13 +7,12 @@ import asyncio
 import pytest
 
 from support.flows import CHAIN, NO_REST, Worker, begin_one, done, failed, state, states, template
+from tasker_core.db.asking import ask
 from tasker_core.engine.operate import cancel_task
 from tasker_core.engine.sweep import sweep
 from tasker_core.engine.transaction import (
-    BEGIN,
-    FINISH,
-    begin_values,
-    finish_values,
+    begin_transaction,
+    finish_in_transaction,
     transaction_outcome,
 )
 from tasker_core.states import StepState, TaskState
@@ -31,12 +30,12 @@ class Inside:
 
     async def begin(self):
         await self.conn.execute("begin")
-        self.id = await self.conn.fetchval(BEGIN, *begin_values(self.worker.uuid, self.claim))
+        self.id = await ask(self.conn, begin_transaction(self.worker.uuid, self.claim))
         return self.id
 
     async def finish(self, end=None):
-        values = finish_values(self.worker.uuid, self.id, end or done(self.claim, {"n": 1}))
-        return tuple(await self.conn.fetchrow(FINISH, *values))
+        end = end or done(self.claim, {"n": 1})
+        return await ask(self.conn, finish_in_transaction(self.worker.uuid, self.id, end))
 
 
 @pytest.fixture

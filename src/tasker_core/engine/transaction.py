@@ -1,59 +1,57 @@
 """Record a result in the handler's own transaction, together with what it wrote there.
 
-The transaction belongs to whatever driver the application uses, so these are statements,
-not calls: `$1` and the like stand for values that every driver can send. The rules are in
-transaction.sql.
+The transaction belongs to whatever driver the application uses, so these are statements
+for any connection. The rules are in transaction.sql.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import TypeAlias
 from uuid import UUID
 
+from tasker_core.db.asking import Asking, Statement
 from tasker_core.db.connect import Connection
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.lease import Loan
 
-Value: TypeAlias = str | int | float | None
-
-BEGIN = (
-    "select tasker.begin_transaction("
-    "cast($1 as uuid), cast($2 as uuid), cast($3 as int), cast($4 as int))"
+_ATTEMPT = (
+    "cast($1 as uuid), cast($2 as uuid), cast(cast($3 as text) as int), "
+    "cast(cast($4 as text) as int)"
 )
-FINISH = (
-    "select outcome, reason from tasker.finish_in_transaction("
-    "cast($1 as uuid), cast($2 as uuid), cast($3 as int), cast($4 as int), cast($5 as text), "
-    "cast($6 as json), cast($7 as json), cast($8 as real), cast($9 as json), cast($10 as json))"
+_BEGIN = f"select tasker.begin_transaction({_ATTEMPT})"
+_FINISH = (
+    f"select outcome, reason from tasker.finish_in_transaction({_ATTEMPT}, cast($5 as text), "
+    "cast($6 as json), cast($7 as json), cast(cast($8 as text) as real), cast($9 as json), "
+    "cast($10 as json))"
 )
 
 
-def begin_values(worker_uuid: UUID, loan: Loan) -> list[Value]:
-    """Give the values of BEGIN, which answers with the transaction's id, or null."""
-    return [str(worker_uuid), str(loan.task_uuid), loan.step_no, loan.attempt]
+def begin_transaction(worker_uuid: UUID, loan: Loan) -> Asking[str | None]:
+    """Begin a handler's transaction; give its id, None when the step is not on loan any more."""
+    ((transaction_id,),) = yield Statement(_BEGIN, _attempt(worker_uuid, loan))
+    return None if transaction_id is None else str(transaction_id)
 
 
-def finish_values(worker_uuid: UUID, transaction_id: str, success: Finished) -> list[Value]:
-    """Give the values of FINISH, which answers with an outcome and the reason of a refusal."""
-    return [
-        *begin_values(worker_uuid, success),
+def finish_in_transaction(
+    worker_uuid: UUID, transaction_id: str, success: Finished
+) -> Asking[tuple[str, str | None]]:
+    """Record a success in the transaction, for the caller to commit.
+
+    Returns:
+        `recorded`; or nothing is recorded and the caller has to roll back: `refused` and the
+        reason, `ended` if this is another transaction, `grown` if it has to be planned again.
+    """
+    milliseconds = success.execution_ms
+    args = (
+        *_attempt(worker_uuid, success),
         transaction_id,
         success.result,
         success.metadata,
-        success.execution_ms,
+        None if milliseconds is None else str(milliseconds),
         success.expansion,
         success.checkpoint,
-    ]
-
-
-def with_names(statement: str, write: Callable[[str], str]) -> str:
-    """Write a statement's `$1` as another driver wants it; the names are `p1` and so on.
-
-    >>> with_names("select $1, $10", lambda name: f":{name}")
-    'select :p1, :p10'
-    """
-    return re.sub(r"\$(\d+)", lambda found: write(f"p{found[1]}"), statement)
+    )
+    ((outcome, reason),) = yield Statement(_FINISH, args)
+    return outcome, reason
 
 
 async def transaction_outcome(conn: Connection, transaction_id: str) -> str | None:
@@ -62,3 +60,7 @@ async def transaction_outcome(conn: Connection, transaction_id: str) -> str | No
         "select tasker.transaction_outcome($1)", transaction_id
     )
     return outcome
+
+
+def _attempt(worker_uuid: UUID, loan: Loan) -> tuple[str, str, str, str]:
+    return str(worker_uuid), str(loan.task_uuid), str(loan.step_no), str(loan.attempt)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import asyncpg
 
+from tasker_core.db.asking import Asking
 from tasker_core.db.connect import Database, libpq_url
-from tasker_core.engine.transaction import Value, with_names
+from tasker_core.db.drivers import ask_async, ask_sync
 from tasker_core.errors import TransactionMisuse
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection as AlchemyConnection
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+T = TypeVar("T")
 
 NAME = "tasker worker transaction"
 MOST_CONNECTIONS = 10  # of each of the worker's own two pools
@@ -39,8 +41,8 @@ class Session(Protocol):
     async def begin(self) -> None:
         """Connect, and begin; after an error there is nothing to end."""
 
-    async def row(self, statement: str, values: Sequence[Value]) -> Sequence[Any]:
-        """Send one of the statements of engine/transaction.py."""
+    async def ask(self, asking: Asking[T]) -> T:
+        """Run statements of the engine in the transaction."""
 
     async def commit(self) -> None:
         """Commit; after an error, roll back."""
@@ -68,10 +70,9 @@ class AsyncpgSession:
             await self._break_off()
             raise
 
-    async def row(self, statement: str, values: Sequence[Value]) -> Sequence[Any]:
-        found = await self.connection.fetchrow(statement, *values, timeout=CALL_SECONDS)
-        assert found is not None
-        return tuple(found)
+    async def ask(self, asking: Asking[T]) -> T:
+        async with asyncio.timeout(CALL_SECONDS):
+            return await ask_async(self.connection, asking)
 
     async def commit(self) -> None:
         async with asyncio.timeout(CALL_SECONDS):
@@ -109,15 +110,8 @@ class PsycopgSession:
     async def begin(self) -> None:
         self.connection = self._pools.take_psycopg()
 
-    async def row(self, statement: str, values: Sequence[Value]) -> Sequence[Any]:
-        import psycopg
-
-        # its own kind of cursor: the handler may have chosen another for the connection
-        with psycopg.Cursor(self.connection, row_factory=psycopg.rows.tuple_row) as cursor:
-            cursor.execute(with_names(statement, "%({})s".format), _named(values))
-            found = cursor.fetchone()
-        assert found is not None
-        return found
+    async def ask(self, asking: Asking[T]) -> T:
+        return ask_sync(self.connection, asking)
 
     async def commit(self) -> None:
         self.connection.commit()
@@ -150,14 +144,10 @@ class AlchemySession:
             self.connection.close()
             raise
 
-    async def row(self, statement: str, values: Sequence[Value]) -> Sequence[Any]:
-        from sqlalchemy import text
-
-        found = self.connection.execute(
-            text(with_names(statement, ":{}".format)), _named(values)
-        ).one()
+    async def ask(self, asking: Asking[T]) -> T:
+        answer = ask_sync(self.connection, asking)
         _refuse_autocommit(self.connection.connection.driver_connection)
-        return found
+        return answer
 
     async def commit(self) -> None:
         self._transaction.commit()
@@ -192,16 +182,12 @@ class AsyncAlchemySession:
             await self.connection.close()
             raise
 
-    async def row(self, statement: str, values: Sequence[Value]) -> Sequence[Any]:
-        from sqlalchemy import text
-
+    async def ask(self, asking: Asking[T]) -> T:
         async with asyncio.timeout(CALL_SECONDS):
-            found = await self.connection.execute(
-                text(with_names(statement, ":{}".format)), _named(values)
-            )
-        raw = await self.connection.get_raw_connection()
+            answer = await ask_async(self.connection, asking)
+            raw = await self.connection.get_raw_connection()
         _refuse_autocommit(raw.driver_connection)
-        return found.one()
+        return answer
 
     async def commit(self) -> None:
         async with asyncio.timeout(CALL_SECONDS):
@@ -289,10 +275,6 @@ class Pools:
             self._pool.terminate()
         while self._idle:
             self._idle.pop().close()
-
-
-def _named(values: Sequence[Value]) -> dict[str, Value]:
-    return {f"p{number}": value for number, value in enumerate(values, 1)}
 
 
 def _refuse_autocommit(driver: Any) -> None:

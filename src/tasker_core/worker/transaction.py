@@ -19,10 +19,8 @@ import structlog
 from tasker_core.db.connect import Connection, Database
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.transaction import (
-    BEGIN,
-    FINISH,
-    begin_values,
-    finish_values,
+    begin_transaction,
+    finish_in_transaction,
     transaction_outcome,
 )
 from tasker_core.errors import TransactionMisuse
@@ -141,8 +139,9 @@ class OpenTransaction:
         """
         await self._session.begin()
         try:
-            values = begin_values(self._shared.worker_uuid, self._attempt)
-            (found,) = await self._session.row(BEGIN, values)
+            found = await self._session.ask(
+                begin_transaction(self._shared.worker_uuid, self._attempt)
+            )
             if found is None or not self._may_begin():
                 raise TransactionMisuse(
                     "the step is not on loan to this worker in that database: its lease was "
@@ -211,8 +210,9 @@ class OpenTransaction:
                 (one,) = await self._ask(lambda conn: expanded(conn, [success]))
             if one.error is not None:
                 raise _NotRecorded(one)
-            values = finish_values(self._shared.worker_uuid, self._id, one)
-            outcome, why = await self._session.row(FINISH, values)
+            outcome, why = await self._session.ask(
+                finish_in_transaction(self._shared.worker_uuid, self._id, one)
+            )
             match outcome:
                 case "recorded":
                     return one
