@@ -217,6 +217,7 @@ class Pools:
         self._opening = asyncio.Lock()
         self._idle: list[psycopg.Connection] = []
         self._room = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._is_closed = False
 
     async def asyncpg(self) -> asyncpg.Pool[asyncpg.Record]:
         """Give the pool of the loop."""
@@ -237,8 +238,7 @@ class Pools:
             ) from None
         self._room.acquire()
         try:
-            while self._idle:
-                conn = self._idle.pop()
+            while (conn := self._take_idle()) is not None:
                 try:
                     conn.execute("")
                     conn.row_factory = psycopg.rows.tuple_row
@@ -252,6 +252,12 @@ class Pools:
             self._room.release()
             raise
 
+    def _take_idle(self) -> psycopg.Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
     def put_psycopg(self, conn: psycopg.Connection) -> None:
         """Take back a connection without a transaction."""
         try:
@@ -263,6 +269,8 @@ class Pools:
         else:
             self._idle.append(conn)
             self._room.release()
+            if self._is_closed:  # the worker has stopped without this thread
+                self._close_idle()
 
     def drop_psycopg(self, conn: psycopg.Connection) -> None:
         """Close a connection that is not to be used again."""
@@ -270,11 +278,15 @@ class Pools:
         self._room.release()
 
     def close(self) -> None:
-        """Close what is idle, and break off what is not. On the loop."""
+        """Close what is idle, and break off what the loop has in use. On the loop."""
+        self._is_closed = True
         if self._pool is not None:
             self._pool.terminate()
-        while self._idle:
-            self._idle.pop().close()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        while (conn := self._take_idle()) is not None:
+            conn.close()
 
 
 def _refuse_autocommit(driver: Any) -> None:
