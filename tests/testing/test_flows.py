@@ -507,7 +507,6 @@ def test_an_operator_can_step_in(tasker):
 def test_a_step_writes_in_its_own_transaction(tasker):
     """`context.transaction()` works as in a worker, in both colours, and its steps' events too."""
 
-    @step_handler("find")
     async def find(context):
         async with context.transaction() as conn:
             await conn.execute("insert into loans values ('find', $1)", context.attempt)
@@ -515,7 +514,6 @@ def test_a_step_writes_in_its_own_transaction(tasker):
             raise RetryableError("the catalogue is away")
         return {}
 
-    @step_handler("stamp")
     def stamp(context):
         with context.transaction() as conn:
             conn.execute("insert into loans values ('stamp', %s)", [context.attempt])
@@ -527,7 +525,7 @@ def test_a_step_writes_in_its_own_transaction(tasker):
             LEND,
             {},
             mocks=ALL | {"find": REAL, "stamp": REAL},
-            handlers=[find, stamp],
+            handlers={"find": find, "stamp": stamp},
             skip_waits=True,
         )
         written = tasker.do(lambda conn: conn.fetch("select * from loans order by step"))
