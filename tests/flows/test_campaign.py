@@ -1,6 +1,9 @@
-"""Orders come in while workers, servers and the database are killed at random moments.
+"""Orders and transfers come in while everything is killed and frozen at random moments.
 
-CAMPAIGN_SECONDS sets how long, CAMPAIGN_SEED which moments.
+Orders keep a key against a second run, transfers write in their steps' own transactions.
+CAMPAIGN_SECONDS sets how long, CAMPAIGN_SEED which moments:
+
+    CAMPAIGN_SECONDS=1200 pytest tests/flows/test_campaign.py -s
 """
 
 from __future__ import annotations
@@ -22,28 +25,40 @@ MISFORTUNES = {
     "worker frozen": 2,
     "worker stopped": 2,
     "server killed": 1,
+    "session ended": 2,
     "postgres killed": 2,
 }
+END_A_SESSION = (
+    "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() "
+    "and application_name like 'tasker%' order by random() limit 1"
+)
 
 
 async def test_everything_ends_whatever_is_killed(plant):
-    """Afterwards every order is complete, every step recorded once, and the books agree."""
+    """Afterwards every task is complete, every step recorded once, and the books agree."""
     rolls = random.Random(SEED)
     crew = {name: _start(plant, name) for name in ("worker one", "worker two", "server")}
     for process in crew.values():
         process.ready()
     happened: Counter[str] = Counter()
-    orders = 0
+    tasks = 0
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         amount = rolls.randint(1, 6)
-        await plant.order(amount, seconds=round(rolls.uniform(0, 0.5), 2))
-        orders += amount
+        await plant.order(
+            amount,
+            name=rolls.choice(["order", "transfer"]),
+            amount=rolls.randint(1, 900),
+            seconds=round(rolls.uniform(0, 0.3), 2),
+        )
+        tasks += amount
         await asyncio.sleep(rolls.uniform(0, 0.4))
         which = rolls.choices(list(MISFORTUNES), list(MISFORTUNES.values()))[0]
         worker = rolls.choice(["worker one", "worker two"])
         if which == "postgres killed":
             plant.kill_postgres()
+        elif which == "session ended":
+            await plant.rows(END_A_SESSION)
         elif which == "server killed":
             crew["server"].kill()
         elif which == "worker killed":
@@ -63,17 +78,17 @@ async def test_everything_ends_whatever_is_killed(plant):
                 if not process.is_ready():  # killed, or met no database while it started
                     happened["ended before it was ready"] += 1
                 crew[name] = _start(plant, name)
-    await plant.all_complete(seconds=90)
+    await plant.all_complete(seconds=120)
     died = [process for process in crew.values() if not process.is_alive and process.is_ready()]
     assert died == [], plant.said()
 
-    assert await plant.value("select count(*) from tasker.tasks") == orders
+    assert await plant.value("select count(*) from tasker.tasks") == tasks
     await plant.check()
     lost = await plant.value(
         "select count(*) from tasker.attempts where error ->> 'error_type' = 'worker_lost'"
     )
-    print(f"\nsurvived {dict(happened)}: {orders} orders, {lost} attempts lost")
+    print(f"\nsurvived {dict(happened)}: {tasks} tasks, {lost} attempts lost")
 
 
 def _start(plant: Plant, name: str) -> Process:
-    return plant.server() if name == "server" else plant.worker()
+    return plant.server() if name == "server" else plant.bank_worker()
