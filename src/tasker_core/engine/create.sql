@@ -71,6 +71,13 @@ begin
     join tasker.template_steps as step using (template_uuid)
     where step.is_initial and step.parents = '{}';
 
+    if exists (
+        select from tasker.templates as template
+        where template.template_uuid = any (template_uuids) and template.limits ? 'look_after'
+    ) then
+        perform tasker.watch_tasks(moment, task_uuids);
+    end if;
+
     perform pg_notify('tasker_ready', template.namespace)
     from tasker.templates as template
     where template.template_uuid = any (template_uuids);

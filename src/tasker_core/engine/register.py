@@ -19,6 +19,7 @@ from tasker_core.engine.ids import MAX_STEPS, new_uuid
 from tasker_core.errors import InvalidRequest, TemplateChanged, UnknownTemplate
 from tasker_core.payload import decode, encode
 from tasker_core.templates.graph import initial_steps, version_sort_key
+from tasker_core.templates.limits import limits_of
 from tasker_core.templates.model import TaskTemplate
 
 MAX_BYTES = 64 * 1024 * 1024  # a hundred times a hundred steps, all joined, are 8 MB
@@ -54,9 +55,10 @@ async def register_template(
     defined = [template.step(step.name) for step in steps]
     defined += [step for step in template.steps if step.name not in at_first]
     none = ["[]"] * (len(defined) - len(steps))
+    limits = limits_of(template)
     row = await conn.fetchrow(
         "select * from tasker.register_template($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, "
-        "$11, $12, $13, $14, $15, $16, $17, $18, $19, $20::json[], $21::json[])",
+        "$11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21::json[], $22::json[])",
         new_uuid(),
         template.namespace,
         template.name,
@@ -66,6 +68,7 @@ async def register_template(
         encode(template.definition, max_bytes=MAX_BYTES),
         template.identity_strategy,
         template.on_failure == "halt",
+        None if limits is None else encode(limits),
         force,
         len(steps),
         [step.name for step in defined],
