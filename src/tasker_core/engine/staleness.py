@@ -47,7 +47,5 @@ async def list_staleness(
         limit: How many to list.
         default_limit: How long a task may be idle if its template does not say.
     """
-    rows = await conn.fetch(
-        "select * from tasker.list_staleness($1, $2)", limit, default_limit
-    )
+    rows = await conn.fetch("select * from tasker.list_staleness($1, $2)", limit, default_limit)
     return [StalenessRecord(**{**row, "state": TaskState(row["state"])}) for row in rows]
