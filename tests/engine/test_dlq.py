@@ -11,8 +11,6 @@ from support.flows import CHAIN, begin, begin_one, state, template
 from tasker_core.engine.dlq import (
     PRIORITY_WEIGHTS,
     DlqFilter,
-    DlqReason,
-    DlqStatus,
     add_entry,
     count_entries,
     dlq_stats,
@@ -30,7 +28,7 @@ from tasker_core.errors import (
     UnknownDlqEntry,
     UnknownTask,
 )
-from tasker_core.states import TaskState
+from tasker_core.states import DlqReason, DlqStatus, TaskState
 
 pytestmark = pytest.mark.usefixtures("consistent")
 

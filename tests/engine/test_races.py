@@ -39,14 +39,14 @@ from support.flows import (
 from support.invariants import check_history, check_invariants
 from tasker_core.engine.claim import Claim, list_lanes
 from tasker_core.engine.create import NewTask, create_tasks, identity_hash
-from tasker_core.engine.dlq import DlqStatus, add_entry, get_entry, update_entry
+from tasker_core.engine.dlq import add_entry, get_entry, update_entry
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.inspect import TaskFilter, count_tasks, list_attempts, list_tasks
 from tasker_core.engine.operate import cancel_task, complete_step, reset_step, resolve_step
 from tasker_core.engine.register import TemplateShelf, register_template
 from tasker_core.engine.sweep import sweep
 from tasker_core.errors import DlqEntryPending, DuplicateTask, TemplateChanged, TransitionRefused
-from tasker_core.states import StepState, TaskState
+from tasker_core.states import DlqStatus, StepState, TaskState
 
 S = StepState
 BY = {"actor": "ann", "reason": "-"}

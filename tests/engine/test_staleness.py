@@ -24,7 +24,7 @@ from support.flows import (
     template,
 )
 from tasker_core.engine.claim import list_lanes
-from tasker_core.engine.dlq import DlqFilter, DlqReason, list_entries
+from tasker_core.engine.dlq import DlqFilter, list_entries
 from tasker_core.engine.inspect import (
     get_task,
     list_attempts,
@@ -34,7 +34,7 @@ from tasker_core.engine.lease import beat
 from tasker_core.engine.operate import cancel_task, reset_step, resolve_step
 from tasker_core.engine.staleness import list_staleness
 from tasker_core.engine.sweep import sweep
-from tasker_core.states import StepState, TaskState
+from tasker_core.states import DlqReason, StepState, TaskState
 from tasker_core.templates.limits import limits_of
 
 pytestmark = pytest.mark.usefixtures("consistent")

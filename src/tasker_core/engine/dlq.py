@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -22,26 +21,7 @@ from tasker_core.errors import (
     UnknownTask,
 )
 from tasker_core.payload import decode, encode
-from tasker_core.states import TaskState
-
-
-class DlqReason(StrEnum):
-    """Why a task was put aside."""
-
-    STALENESS_TIMEOUT = "staleness_timeout"  # over a limit of its template
-    MAX_RETRIES_EXCEEDED = "max_retries_exceeded"  # given up after a step failed for good
-    DEPENDENCY_CYCLE_DETECTED = "dependency_cycle_detected"  # for old clients; refused earlier
-    WORKER_UNAVAILABLE = "worker_unavailable"  # stale, as no live worker has its handlers
-    MANUAL_DLQ = "manual_dlq"  # on an operator's word
-
-
-class DlqStatus(StrEnum):
-    """Where an investigation stands."""
-
-    PENDING = "pending"
-    MANUALLY_RESOLVED = "manually_resolved"
-    PERMANENTLY_FAILED = "permanently_failed"
-    CANCELLED = "cancelled"
+from tasker_core.states import DlqReason, DlqStatus, TaskState
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from tasker_core.wire.dlq import DlqEntryRequest, DlqUpdate
 from tasker_core.wire.problems import MEDIA_TYPE, Problem
 from tasker_core.wire.steps import CompleteManually, ResetForRetry, ResolveManually
 from tasker_core.wire.tasks import CancelRequest, TaskRequest
@@ -20,6 +21,8 @@ _BODIES: tuple[type[BaseModel], ...] = (
     ResetForRetry,
     ResolveManually,
     CompleteManually,
+    DlqEntryRequest,
+    DlqUpdate,
 )
 
 
