@@ -71,7 +71,7 @@ def test_the_views_of_many(entry, task, dlq):
     shown = dlq("staleness", "-l", 1).stdout
     assert json.loads(made.stdout)["task_uuid"] in shown
     assert "healthy" in shown
-    assert json.loads(dlq("stale", "--json").stdout)["limit"] == 20
+    assert json.loads(dlq("staleness", "--json").stdout)["limit"] == 20
 
 
 @pytest.mark.parametrize(

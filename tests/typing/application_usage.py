@@ -99,6 +99,10 @@ try:
         assert_type(client.explain_task(task.task_uuid), list[StepCause])
         assert_type(client.get_performance_metrics(hours=24), dict[str, Any])
         assert_type(client.get_bottlenecks(limit=10, min_executions=5), dict[str, Any])
+        entry = client.create_dlq_entry(task.task_uuid, reason="odd")
+        assert_type(entry, dict[str, Any])
+        client.update_dlq_investigation(entry["dlq_entry_uuid"], resolution_status="cancelled")
+        assert_type(client.list_dlq_entries(limit=10), list[dict[str, Any]])
         assert_type(client.health_check(), HealthResponse)
 except (
     TaskNotFoundError,

@@ -157,7 +157,6 @@ def queue(
     out.data(_items(found, limit), lambda: _queue_view(found))
 
 
-@dlq_app.command("stale", hidden=True)
 @dlq_app.command()
 def staleness(
     ctx: typer.Context,
