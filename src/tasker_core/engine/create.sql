@@ -217,16 +217,6 @@ begin
 end;
 $$;
 
--- Make a UUIDv7; its source is RFC 9562, section 5.7.
-create function tasker.new_uuid() returns uuid
-language sql volatile
-as $$
-    select concat(
-        lpad(to_hex(floor(extract(epoch from tasker.now()) * 1000)::bigint), 12, '0'), '7',
-        right(replace(gen_random_uuid()::text, '-', ''), 19)
-    )::uuid
-$$;
-
 -- Refuse the identities of tasks that have left. The new tasks are there already, so a task
 -- with one of these identities has left for good, or whoever deletes it would have been waited
 -- for. A transaction that looks at the past does not see what was kept since, but it does see

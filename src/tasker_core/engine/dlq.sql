@@ -201,15 +201,3 @@ begin
     );
 end;
 $$;
-
--- Make a UUIDv7 of this moment, to the microsecond.
-create function tasker.new_uuid(moment timestamptz) returns uuid
-language sql
-as $$
-    select (
-        lpad(to_hex(us.since_epoch / 1000), 12, '0')
-        || '7' || lpad(to_hex(us.since_epoch % 1000 * 4096 / 1000), 3, '0')
-        || right(replace(gen_random_uuid()::text, '-', ''), 16)
-    )::uuid
-    from (select (extract(epoch from moment) * 1000000)::bigint as since_epoch) as us
-$$;
