@@ -26,6 +26,8 @@ TABLES = [
     "changes",
     "workers",
     "dlq_entries",
+    "outbox",
+    "failed_events",
 ]
 
 

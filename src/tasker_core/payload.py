@@ -91,7 +91,7 @@ def _plain(value: Any) -> Any:
             return sorted(value)
         except TypeError:
             return list(value)
-    if isinstance(value, Decimal | PurePath):
+    if isinstance(value, Decimal | PurePath | UUID):  # a UUID of another kind, such as a driver's
         return str(value)
     if isinstance(value, timedelta):
         return value.total_seconds()

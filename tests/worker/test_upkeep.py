@@ -90,7 +90,7 @@ async def test_a_step_that_an_operator_settled_is_noticed(bench):
     await eventually(lambda: bench.conn.fetchval("select count(*) from tasker.leases"))
     await bench.conn.fetchrow(
         "select * from tasker.settle_step("
-        "$1, 1, 'resolved_manually', null, null, null, 'me', 'x', true)",
+        "$1, 1, 'resolved_manually', null, null, null, null, 'me', 'x', true)",
         task,
     )
     await eventually(cancelled.is_set)

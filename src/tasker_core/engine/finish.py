@@ -19,7 +19,7 @@ GROWN = "TK001"  # the task has moved on since the expansion was planned: plan a
 
 _FINISH = (
     "select * from tasker.finish_steps($1, $2, $3, $4, $5::json[], $6::json[], $7, $8, "
-    "$9::json[], $10, $11::json[], $12::json[], $13, $14, $15)"
+    "$9::json[], $10, $11::json[], $12::json[], $13::json[], $14, $15, $16)"
 )
 
 
@@ -38,6 +38,7 @@ class Finished:
     execution_ms: float | None = None  # in the handler
     expansion: str | None = None  # what a decision or a batch adds: see expand.plan_expansion
     checkpoint: str | None = None  # the attempt is not over: the step goes on from here
+    events: str | None = None  # that it may publish: see outbox.sql
 
 
 async def finish_steps(
@@ -78,6 +79,7 @@ async def finish_steps(
         [one.execution_ms for one in ordered],
         _sparse([one.expansion for one in ordered]),
         _sparse([one.checkpoint for one in ordered]),
+        _sparse([one.events for one in ordered]),
         lanes,
         limit,
         lease,

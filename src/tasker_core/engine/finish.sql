@@ -6,17 +6,18 @@
 --        in the handler; rest is the time
 --        that the handler asked to wait before the next attempt, or null; expansion is
 --        what a decision or a batch adds; with a checkpoint the attempt is not over: the
---        step is enqueued again and goes on from there. Both arrays may be null altogether
+--        step is enqueued again and goes on from there; events are those that the outcome may
+--        publish: see outbox.sql. These three arrays may be null altogether
 -- out    a row of kind 'refused' for each result that came too late (the lease had
 --        ended), then the rows of claim_steps; a result that is already recorded is
 --        accepted once more, so a call whose commit is unknown can be repeated
 -- locks  the tasks, in the order of their ids; then leases, ready
--- tells  channel tasker_ready, when a released step was not claimed here
+-- tells  channel tasker_ready, when a released step was not claimed here; tasker_outbox
 
 create function tasker.finish_steps(
     by_worker uuid, task_uuids uuid[], step_nos int[], attempts int[],
     results json[], errors json[], retryables boolean[], rests interval[], metadatas json[],
-    execution_ms real[], expansions json[], checkpoints json[],
+    execution_ms real[], expansions json[], checkpoints json[], events json[],
     lanes int[], max_steps int, lease interval
 )
 returns setof tasker.work
@@ -39,7 +40,7 @@ begin
         from tasker.settle_attempts(
             array_fill(by_worker, array[cardinality(task_uuids)]),
             task_uuids, step_nos, attempts, results, errors, retryables, rests, metadatas,
-            execution_ms, expansions, checkpoints, by_worker, lanes, max_steps, lease
+            execution_ms, expansions, checkpoints, events, by_worker, lanes, max_steps, lease
         ) as s;
         if settled_count < cardinality(task_uuids) then
             return query
@@ -73,7 +74,7 @@ $$;
 create function tasker.settle_attempts(
     worker_uuids uuid[], task_uuids uuid[], step_nos int[], attempts int[],
     results json[], errors json[], retryables boolean[], rests interval[], metadatas json[],
-    execution_ms real[], expansions json[], checkpoints json[],
+    execution_ms real[], expansions json[], checkpoints json[], events json[],
     for_worker uuid, lanes int[], room int, lease interval,
     out released_lanes int[], out settled_count int, out handed_tasks uuid[], out handed_steps int[]
 )
@@ -208,6 +209,11 @@ begin
         done_tasks, done_steps, failed_tasks, yielded_lanes, done_expansions, left_tasks,
         left_batches, places, settled_count
     from settled;
+    if events is not null then
+        perform tasker.record_events(
+            moment, worker_uuids, task_uuids, step_nos, attempts, events
+        );
+    end if;
     delete from tasker.leases as gone where gone.ctid = any (places);
 
     if failed_tasks is not null then

@@ -15,6 +15,7 @@ from tasker_core.db.connect import Connection
 from tasker_core.engine.expand import plan_expansion, plan_resolution
 from tasker_core.engine.finish import GROWN
 from tasker_core.engine.ids import task_and_step_no
+from tasker_core.engine.outbox import events_by_hand
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.errors import TransitionRefused, UnknownStep, UnknownTask
 from tasker_core.payload import encode
@@ -113,7 +114,8 @@ async def complete_step(
 ) -> None:
     """Complete a step with a result that an operator supplies, as if a handler had.
 
-    The result of a decision or of a batchable step is followed: it adds the same steps.
+    The result of a decision or of a batchable step is followed: it adds the same steps. Durable
+    events that the step declares for a success are published, as fired by the actor.
 
     Raises:
         UnknownTask, UnknownStep: There is none.
@@ -152,19 +154,19 @@ async def _settle(
     reason: str,
     force: bool,
 ) -> asyncpg.Record | None:
-    """Settle a step with what that adds to the task; plan again when the task has moved on."""
+    """Settle a step with all that follows; plan again when the task has moved on."""
     step_no = step_no_of(task_uuid, step_uuid)
     is_complete = next_state == "complete"
     while True:
         try:
             return await conn.fetchrow(
-                "select * from tasker.settle_step($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                "select * from tasker.settle_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                 task_uuid,
                 step_no,
                 next_state,
                 encode(result) if is_complete else None,
                 None if metadata is None else encode(metadata),
-                await _expansion(conn, shelf, task_uuid, step_no, result, is_complete),
+                *await _consequences(conn, shelf, task_uuid, step_no, result, is_complete, actor),
                 actor,
                 reason,
                 force,
@@ -174,17 +176,19 @@ async def _settle(
                 raise
 
 
-async def _expansion(
+async def _consequences(
     conn: Connection,
     shelf: TemplateShelf,
     task_uuid: UUID,
     step_no: int,
     result: Any,
     is_complete: bool,
-) -> str | None:
-    """Plan what an operator's word adds to the task, as a handler's result would."""
+    actor: str,
+) -> tuple[str | None, str | None]:
+    """Plan what an operator's word adds to the task and what it publishes, as a result would."""
     row = await conn.fetchrow(
-        "select task.template_uuid, coalesce(step.template_step, step.name) as template_step "
+        "select task.template_uuid, task.namespace, task.correlation_id, "
+        "step.name, coalesce(step.template_step, step.name) as template_step "
         "from tasker.steps as step join tasker.tasks as task using (task_uuid) "
         "where step.task_uuid = $1 and step.step_no = $2 "
         "and step.state not in ('complete', 'cancelled', 'resolved_manually')",
@@ -192,14 +196,26 @@ async def _expansion(
         step_no,
     )
     if row is None:
-        return None
+        return None, None
     template = (await shelf.get(conn, row["template_uuid"])).template
     step = template.step(row["template_step"])
-    if step.type not in GATES:
-        return None
-    if is_complete:
-        return await plan_expansion(conn, template, step, task_uuid, result)
-    return await plan_resolution(conn, template, step, task_uuid)
+    expansion = events = None
+    if step.type in GATES and is_complete:
+        expansion = await plan_expansion(conn, template, step, task_uuid, result)
+    elif step.type in GATES:
+        expansion = await plan_resolution(conn, template, step, task_uuid)
+    if is_complete and step.publishes_events:
+        events = events_by_hand(
+            step,
+            task_uuid=task_uuid,
+            step_no=step_no,
+            step_name=row["name"],
+            namespace=row["namespace"],
+            correlation_id=row["correlation_id"],
+            result=result,
+            actor=actor,
+        )
+    return expansion, events
 
 
 def step_no_of(task_uuid: UUID, step_uuid: UUID) -> int:

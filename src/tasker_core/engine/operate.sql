@@ -102,10 +102,11 @@ $$;
 
 -- Settle a step by hand: next_state is complete, with a result, or resolved_manually, without.
 -- A running step is settled only when forced; its worker's result is refused then.
--- The expansion is what the result of a decision or a batch adds, or null.
+-- The expansion is what the result of a decision or a batch adds, or null; events are what it
+-- publishes, as in outbox.sql, or null.
 create function tasker.settle_step(
     its_task uuid, its_step_no int, next_state text, its_result json, its_metadata json,
-    expansion json,
+    expansion json, events json,
     by_actor text, why text, forced boolean,
     out refused_by text, out state text
 )
@@ -163,6 +164,12 @@ begin
         is_held = false
     where step.task_uuid = its_task and step.step_no = its_step_no;
 
+    if events is not null then
+        perform tasker.add_events(
+            moment, array[its_task], array[its_step_no], array[0], array[next_state],
+            array[events]
+        );
+    end if;
     if state = 'error' then
         update tasker.tasks as t
         set failed_count = t.failed_count - 1

@@ -16,6 +16,7 @@ from uuid import UUID
 from tasker_core.db.asking import Asking, Statement, ask
 from tasker_core.db.connect import Connection
 from tasker_core.engine.ids import MAX_STEPS, new_uuid
+from tasker_core.engine.outbox import lost_events
 from tasker_core.errors import InvalidRequest, TemplateChanged, UnknownTemplate
 from tasker_core.payload import decode, encode
 from tasker_core.templates.graph import initial_steps, version_sort_key
@@ -58,7 +59,8 @@ async def register_template(
     limits = limits_of(template)
     row = await conn.fetchrow(
         "select * from tasker.register_template($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, "
-        "$11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21::json[], $22::json[])",
+        "$11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21::json[], $22::json[], "
+        "$23::json[])",
         new_uuid(),
         template.namespace,
         template.name,
@@ -81,6 +83,7 @@ async def register_template(
         [step.retry.max_backoff_ms for step in defined],
         [encode(step.parents, max_bytes=MAX_BYTES) for step in steps] + none,
         [encode(step.children, max_bytes=MAX_BYTES) for step in steps] + none,
+        [lost_events(step) for step in defined],
     )
     assert row is not None
     if row["outcome"] == "refused":

@@ -1,7 +1,8 @@
 -- Make a template known, with its steps.
 --
 -- in     the definition, and its steps as parallel arrays, the initial ones first; parents
---        and children are JSON arrays of step numbers, empty for the others
+--        and children are JSON arrays of step numbers, empty for the others; lost_events are
+--        the durable events that a sweep publishes for an attempt that is lost, or null
 -- out    the template's id, and what was done: registered, unchanged, or refused
 --        because tasks have used this version with another definition
 -- locks  one registration at a time
@@ -13,7 +14,7 @@ create function tasker.register_template(
     its_limits jsonb, forced boolean,
     initial_count int, step_names text[], callables text[], methods text[], resolvers text[],
     max_attempts int[], backoffs text[], first_delays_ms int[], max_delays_ms int[],
-    parents json[], children json[]
+    parents json[], children json[], lost_events json[]
 )
 returns table (template_uuid uuid, outcome text)
 language plpgsql
@@ -58,13 +59,14 @@ begin
         new_uuid, step.step_no, lane.lane, step.step_no <= initial_count, step.name,
         step.max_attempts, step.backoff, step.first_delay_ms, step.max_delay_ms,
         array(select value::int from json_array_elements_text(step.parents)),
-        array(select value::int from json_array_elements_text(step.children))
+        array(select value::int from json_array_elements_text(step.children)),
+        step.lost_events
     from unnest(
         step_names, callables, methods, resolvers, max_attempts, backoffs,
-        first_delays_ms, max_delays_ms, parents, children
+        first_delays_ms, max_delays_ms, parents, children, lost_events
     ) with ordinality as step (
         name, callable, method, resolver, max_attempts, backoff,
-        first_delay_ms, max_delay_ms, parents, children, step_no
+        first_delay_ms, max_delay_ms, parents, children, lost_events, step_no
     )
     join tasker.lanes as lane on lane.namespace = its_namespace
         and (lane.callable, lane.method, lane.resolver)

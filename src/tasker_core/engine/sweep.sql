@@ -4,7 +4,7 @@
 -- out    how many attempts were taken back
 -- locks  an advisory lock; the tasks of expired leases, of delayed steps and of those that
 --        are to be looked at, skipping what others hold; then delayed, ready, leases
--- tells  channels tasker_ready, tasker_cancelled
+-- tells  channels tasker_ready, tasker_cancelled, tasker_outbox
 
 create function tasker.sweep(max_attempts int default 500) returns int
 language plpgsql
@@ -66,6 +66,7 @@ begin
             array_fill(null::real, array[lost.total]),
             null,
             null,
+            tasker.lost_events(moment, lost.tasks, lost.steps, lost.attempts),
             null, '{}', 0, null
         );
         perform tasker.tell_ready(lost_tasks);

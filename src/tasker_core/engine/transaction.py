@@ -21,7 +21,7 @@ _BEGIN = f"select tasker.begin_transaction({_ATTEMPT})"
 _FINISH = (
     f"select outcome, reason from tasker.finish_in_transaction({_ATTEMPT}, cast($5 as text), "
     "cast($6 as json), cast($7 as json), cast(cast($8 as text) as real), cast($9 as json), "
-    "cast($10 as json))"
+    "cast($10 as json), cast($11 as json))"
 )
 
 
@@ -49,6 +49,7 @@ def finish_in_transaction(
         None if milliseconds is None else str(milliseconds),
         success.expansion,
         success.checkpoint,
+        success.events,
     )
     ((outcome, reason),) = yield Statement(_FINISH, args)
     return outcome, reason

@@ -53,7 +53,7 @@ $$;
 -- tells  as finish_steps
 create function tasker.finish_in_transaction(
     by_worker uuid, of_task uuid, of_step int, of_attempt int, transaction_id text,
-    result json, metadata json, execution_ms real, expansion json, checkpoint json,
+    result json, metadata json, execution_ms real, expansion json, checkpoint json, events json,
     out outcome text, out reason text
 )
 language plpgsql
@@ -93,6 +93,7 @@ begin
             array[null::json], array[true], array[null::interval], array[metadata],
             array[execution_ms], case when expansion is not null then array[expansion] end,
             case when checkpoint is not null then array[checkpoint] end,
+            case when events is not null then array[events] end,
             '{}', 0, interval '0'
         );
         outcome := 'recorded';

@@ -1,19 +1,22 @@
 """Tell subscribers in this process what was recorded.
 
-After an outcome is recorded, the events that its step declares are published: one
-after the other, in a thread of their own, so that a slow subscriber holds up nobody.
-Only `fast` and `broadcast` events reach anybody yet.
+After an outcome is recorded, the `fast` and `broadcast` events that its step declares are
+published: one after the other, in a thread of their own, so that a slow subscriber holds
+up nobody. Durable ones are in the outbox by then.
 """
 
 from __future__ import annotations
 
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from tasker_core.handlers.context import StepContext
 from tasker_core.worker.attempt import Ended
+
+if TYPE_CHECKING:
+    from tasker_core.handlers.events.types import InProcessDomainEvent
 
 MOST_WAITING = 1000
 CLOSE_SECONDS = 5.0
@@ -28,7 +31,7 @@ class Announcer:
 
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None
-        self._waiting: set[Future[None]] = set()
+        self._waiting: set[Future[Any]] = set()
 
     def start(self) -> None:
         """Attach the subscribers that the application has registered."""
@@ -39,15 +42,14 @@ class Announcer:
 
     def announce(self, ended: Ended) -> None:
         """Publish what the step declares; returns at once. What nobody keeps up with is dropped."""
-        context = ended.context
-        if not ended.plan.events or context is None or ended.checkpoint is not None:
+        if not ended.plan.events or ended.context is None or ended.checkpoint is not None:
             return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="tasker-events")
         if len(self._waiting) >= MOST_WAITING:
             _log.warning("events_dropped", task_uuid=str(ended.task_uuid), waiting=MOST_WAITING)
             return
-        published = self._thread.submit(_publish, ended, context)
+        published = self._thread.submit(self._publish, ended)
         self._waiting.add(published)
         published.add_done_callback(self._waiting.discard)
 
@@ -61,8 +63,14 @@ class Announcer:
 
             SubscriberRegistry.instance().stop_all()
 
+    def _publish(self, ended: Ended) -> list[InProcessDomainEvent]:
+        """Publish the events of one outcome, in the thread; give them."""
+        from tasker_core.handlers.events.publish import hand_over, publish_step_events
 
-def _publish(ended: Ended, context: StepContext) -> None:
-    from tasker_core.handlers.events.publish import publish_step_events
-
-    publish_step_events(ended.plan.events, context, ended.outcome, ended.will_retry)
+        assert ended.context is not None
+        outcome, will_retry = ended.outcome, ended.will_retry
+        if ended.prepared is not None:
+            return hand_over(ended.prepared, outcome.success, will_retry)
+        return publish_step_events(
+            ended.plan.events, ended.context, outcome, will_retry, attempt=ended.attempt
+        )

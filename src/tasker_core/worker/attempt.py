@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from tasker_core.worker.lookup import EarlierResults, Lookup
 from tasker_core.worker.plan import StepPlan
 
 if TYPE_CHECKING:
+    from tasker_core.handlers.events.publish import PreparedEvent
     from tasker_core.worker.transaction import OpenTransaction, Transactions
 
 AttemptKey = tuple[UUID, int, int]
@@ -44,6 +46,8 @@ class Attempt:
     seen: StepContext | None = None  # what the handler saw, if its events are to be published
     transactions: Transactions | None = None  # how it may begin one; None: it has not begun
     transaction: OpenTransaction | None = None  # its own, until its end is recorded
+    is_publishing: bool = False  # its code has ended, and its durable events are being made
+    has_left: bool = False  # its slot could be free, but for that
 
     @property
     def key(self) -> AttemptKey:
@@ -242,6 +246,7 @@ class Ended(Finished):
     outcome: StepHandlerResult
     context: StepContext | None  # what the handler saw, if its step publishes events
     will_retry: bool
+    prepared: Sequence[PreparedEvent] | None = None  # its events, if durable ones are among them
 
     @classmethod
     def of(cls, finished: Finished, attempt: Attempt, outcome: StepHandlerResult) -> Ended:

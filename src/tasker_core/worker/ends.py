@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import asyncpg
+import structlog
 
 from tasker_core.db.connect import Connection
 from tasker_core.engine.expand import plan_expansion
@@ -14,6 +16,11 @@ from tasker_core.errors import InvalidExpansion
 from tasker_core.handlers.result import StepHandlerResult
 from tasker_core.payload import encode
 from tasker_core.worker.attempt import Ended
+from tasker_core.worker.prepare import with_events
+
+AnyEnd = TypeVar("AnyEnd", bound=Finished)
+
+_log = structlog.get_logger("tasker.worker")
 
 _UNACCEPTED = (
     asyncpg.DataError,
@@ -40,7 +47,7 @@ async def _expanded(conn: Connection, one: Finished) -> Finished:
             conn, template, step, one.task_uuid, one.outcome.result or {}
         )
     except InvalidExpansion as error:
-        return _failure(one, str(error), _error_type(one))
+        return await with_events(_failure(one, str(error), _error_type(one)))
     return replace(one, expansion=expansion)
 
 
@@ -49,9 +56,15 @@ def is_unaccepted(error: asyncpg.PostgresError) -> bool:
     return isinstance(error, _UNACCEPTED)
 
 
-def rejected(one: Finished, error: asyncpg.PostgresError) -> Finished:
-    """Fail a step whose result the database does not accept."""
-    return _failure(one, f"the database does not accept the result: {error}", "invalid_result")
+async def rejected(one: Finished, error: asyncpg.PostgresError) -> Finished:
+    """Fail a step whose result the database does not accept; should it be for its events, these."""
+    if one.events is not None:
+        _log.error("events_not_published", task_uuid=str(one.task_uuid), reason=str(error))
+        return replace(one, events=None)
+    message = f"the database does not accept the result: {error}"
+    if not isinstance(one, Ended):
+        return _failure(one, message, "invalid_result")
+    return await with_events(_failure(one, message, "invalid_result"))
 
 
 def _error_type(one: Ended) -> str:
@@ -61,11 +74,17 @@ def _error_type(one: Ended) -> str:
     return "decision_point_error" if is_decision else "batch_processing_error"
 
 
-def _failure(one: Finished, message: str, error_type: str) -> Finished:
+def _failure(one: AnyEnd, message: str, error_type: str) -> AnyEnd:
     facts = {"message": message, "error_type": error_type, "retryable": False}
     if isinstance(one, Ended):
         outcome = StepHandlerResult.failure(message, error_type, retryable=False)
-        one = replace(one, outcome=outcome, will_retry=False)
+        one = replace(one, outcome=outcome, will_retry=False, prepared=None)
     return replace(
-        one, result=None, error=encode(facts), retryable=False, metadata=None, checkpoint=None
+        one,
+        result=None,
+        error=encode(facts),
+        retryable=False,
+        metadata=None,
+        checkpoint=None,
+        events=None,
     )

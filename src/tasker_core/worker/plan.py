@@ -15,6 +15,7 @@ import structlog
 from tasker_core.db.connect import Connection
 from tasker_core.engine.claim import Claim
 from tasker_core.engine.register import TemplateShelf
+from tasker_core.event_rules import is_durable
 from tasker_core.handlers.bound import BoundHandler, HandlerDefinition
 from tasker_core.handlers.registry import HandlerRegistry
 from tasker_core.payload import encode
@@ -44,6 +45,7 @@ class StepPlan:
     parents: frozenset[str] = frozenset()  # by their names in the template
     expands: bool = False  # its result may add steps to the task
     events: tuple[EventDeclaration, ...] = ()  # that it publishes
+    is_durable: bool = False  # whether some of them go through the outbox
     _ancestors: frozenset[str] | None = field(default=None)
 
     @property
@@ -126,6 +128,7 @@ class PlanBook:
             parents=frozenset(step.dependencies),
             expands=step.type in GATES,
             events=step.publishes_events,
+            is_durable=any(is_durable(one.delivery_mode) for one in step.publishes_events),
         )
         _warn_of_strangers(plan)
         return plan

@@ -27,8 +27,9 @@ from tasker_core.handlers.result import (
     result_from_return,
 )
 from tasker_core.handlers.transaction import run_blocking
-from tasker_core.worker.attempt import Attempt, AttemptKey, log_failure
+from tasker_core.worker.attempt import Attempt, AttemptKey, Ended, log_failure
 from tasker_core.worker.lookup import Lookup
+from tasker_core.worker.prepare import with_events, with_events_now
 from tasker_core.worker.threads import HandlerThreads
 from tasker_core.worker.transaction import Transactions
 
@@ -98,7 +99,11 @@ class Runner:
         """Take the results that came in since the last call; their slots are free again."""
         self._told = False
         while self._ended:
-            self.running.pop(self._ended.popleft().key, None)
+            attempt = self._ended.popleft()
+            if attempt.is_publishing:
+                attempt.has_left = True
+            else:
+                self.running.pop(attempt.key, None)
         taken = []
         while self._finished:
             taken.append(self._finished.popleft())
@@ -221,12 +226,31 @@ class Runner:
     def _end(self, attempt: Attempt, result: StepHandlerResult, seconds: float) -> None:
         if attempt.is_over:
             return
+        attempt.is_publishing = attempt.plan.is_durable
         attempt.is_over = True
         if not result.success:
             log_failure(attempt, result)
+        finished = attempt.finished(result, seconds, self._max_result_bytes)
+        if attempt.is_publishing and isinstance(finished, Ended):
+            self._make_events(attempt, finished)
+            return
+        attempt.is_publishing = False
         if not self._finished:
             self._first_untold = time.monotonic()
-        self._finished.append(attempt.finished(result, seconds, self._max_result_bytes))
+        self._finished.append(finished)
+
+    def _make_events(self, attempt: Attempt, ended: Ended) -> None:
+        """Make its durable events before the result can be taken; until then it keeps its slot."""
+
+        async def make() -> None:
+            self._finished.append(await with_events(ended))
+            attempt.is_publishing = False
+            if attempt.has_left:
+                self._ended.append(attempt)
+            self._wake()
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits
+            self._loop.call_soon_threadsafe(lambda: self._loop.create_task(make()))
 
     async def _end_together(
         self, attempt: Attempt, result: StepHandlerResult, seconds: float
@@ -247,8 +271,15 @@ class Runner:
                 return
             attempt.is_over = True  # from here on the database decides whether it comes too late
             attempt.asyncio_task = None
-            instead = await transaction.finish(write(result), write)
-            if instead is not None:
+            success = write(result)
+            if isinstance(success, Ended):
+                make = with_events if transaction.is_async else _with_events_now
+                success = await make(success)
+            instead = await transaction.finish(success, write)
+            if isinstance(instead, Ended) and instead.plan.is_durable:
+                attempt.is_publishing = True
+                self._make_events(attempt, instead)
+            elif instead is not None:
                 self._finished.append(instead)
         finally:
             attempt.transaction = None
@@ -287,6 +318,11 @@ class Runner:
                 self._wake()
         if timed:
             self._deadlines = self._loop.call_later(DEADLINE_CHECK_SECONDS, self._check_deadlines)
+
+
+async def _with_events_now(ended: Ended) -> Ended:
+    """For a thread that has no loop."""
+    return with_events_now(ended)
 
 
 def _cannot_begin(attempt: Attempt) -> StepHandlerResult:

@@ -3,7 +3,8 @@
 -- Cold: templates, tasks, steps, attempts, changes. A step's own row is written
 -- when it is created, when a parent is done, and when an attempt ends.
 -- Hot: ready, delayed, leases. A step that is alive is in exactly one of them,
--- and the row there is the message: no queue stands beside the tables.
+-- and the row there is the message: no queue stands beside the tables. So is outbox, of the
+-- durable events that wait for their consumers.
 -- Beside them: watched and dlq_entries, of tasks that time may end or has ended.
 --
 -- A step is addressed by its task and its number in it, counted from 1. Task ids
@@ -50,6 +51,7 @@ create table tasker.template_steps (
     max_delay_ms int not null check (max_delay_ms >= 0),
     parents int[] not null,
     children int[] not null,
+    lost_events json, -- durable ones of an attempt that is lost: [{"name", "condition"}]; or null
     primary key (template_uuid, step_no),
     unique (template_uuid, name)
 );
@@ -239,6 +241,40 @@ create unique index dlq_pending on tasker.dlq_entries (task_uuid)
 where resolution_status = 'pending';
 create index dlq_of_task on tasker.dlq_entries (task_uuid, dlq_entry_uuid);
 
+-- Durable events that no consumer has yet, written in the transaction of the outcome that
+-- they tell. A row leaves when its sink has confirmed it. The key is the order to keep.
+create table tasker.outbox (
+    task_uuid uuid not null,
+    event_no int not null, -- grows within the rows of a task
+    event_uuid uuid not null,
+    step_no int not null,
+    attempt int not null, -- 0: by an operator's hand
+    tries int not null default 0, -- that a sink which was up refused
+    recorded_at timestamptz not null,
+    namespace text not null,
+    name text not null,
+    error text, -- of the last of these tries
+    event json not null, -- as consumers get it
+    primary key (task_uuid, event_no)
+);
+
+-- Events that were refused too often, put aside so that they hold up no others.
+create table tasker.failed_events (
+    event_uuid uuid primary key,
+    task_uuid uuid not null,
+    step_no int not null,
+    attempt int not null,
+    tries int not null,
+    recorded_at timestamptz not null,
+    failed_at timestamptz not null,
+    namespace text not null,
+    name text not null,
+    error text not null,
+    event json not null
+);
+
+create index failed_events_tasks on tasker.failed_events (task_uuid);
+
 create table tasker.workers (
     worker_uuid uuid primary key,
     host text not null,
@@ -261,6 +297,11 @@ alter table tasker.delayed set (
     autovacuum_vacuum_cost_delay = 0
 );
 alter table tasker.leases set (
+    autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_analyze_scale_factor = 0.0, autovacuum_analyze_threshold = 10000,
+    autovacuum_vacuum_cost_delay = 0
+);
+alter table tasker.outbox set (
     autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 2000,
     autovacuum_analyze_scale_factor = 0.0, autovacuum_analyze_threshold = 10000,
     autovacuum_vacuum_cost_delay = 0

@@ -1,22 +1,23 @@
-"""Publish the events of one outcome.
+"""Make the events of one outcome, and publish them.
 
-The outcome has been recorded, and nothing that happens here changes it.
+Durable events are made before the outcome is recorded, because they are recorded with
+it; the others are made and published after it. Nothing that happens here changes it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
-from uuid import UUID, uuid5
-
-import orjson
+from uuid import UUID
 
 from tasker_core.errors import ValidationError
+from tasker_core.event_rules import event_uuid, is_due, is_durable, may_be_due, payload_faults
 from tasker_core.handlers.events.bus import EventBus
-from tasker_core.handlers.events.publishers import PublisherRegistry
+from tasker_core.handlers.events.hooks import finished
+from tasker_core.handlers.events.publishers import BasePublisher, PublisherRegistry
 from tasker_core.handlers.events.types import (
     DomainEventMetadata,
     ExecutionResult,
@@ -47,6 +48,62 @@ class Declared(Protocol):
     def schema(self) -> Mapping[str, Any] | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedEvent:
+    """An event that is published if the outcome meets its condition."""
+
+    event: InProcessDomainEvent
+    condition: str
+    is_durable: bool
+    is_fast: bool
+    _publisher: BasePublisher
+    _made: tuple[dict[str, Any], dict[str, Any]]  # what the publisher made of it
+
+    def hand_over(self, bus: EventBus) -> None:
+        """Publish it in this process, as far as it is fast; a durable part goes its own way."""
+        if self.is_fast:
+            bus.publish(self.event)
+        try:
+            finished(self._publisher.after_publish(self.event.event_name, *self._made))
+        except Exception as error:
+            self._publisher._report(self.event.event_name, error, self._made[0])
+
+
+def prepare_step_events(
+    declarations: Iterable[Declared],
+    context: StepContext,
+    result: StepHandlerResult,
+    *,
+    attempt: int | None = None,
+    registry: PublisherRegistry | None = None,
+) -> list[PreparedEvent]:
+    """Make the events that may follow from how an attempt ended. Never raises.
+
+    Whether a failed step is tried again need not be known: such events are made for either
+    case. A checkpoint is no end: nothing is made.
+
+    Args:
+        declarations, context, result, registry: As for `publish_step_events`.
+        attempt: The execution, counted over an operator's resets; None: the context's attempt.
+    """
+    prepared: list[PreparedEvent] = []
+    try:
+        if result.checkpoint is not None:
+            return prepared
+        registry = PublisherRegistry.instance() if registry is None else registry
+        metadata = {key: value for key, value in result.metadata.items() if key != "traceback"}
+        facts = StepEventContext.from_step_context(context, result.result, metadata)
+        attempt = context.attempt if attempt is None else attempt
+        for declared in declarations:
+            if may_be_due(declared.condition, result.success):
+                made = _prepare(declared, facts, context, result, attempt, registry)
+                if made is not None:
+                    prepared.append(made)
+    except Exception:
+        log.exception("events of step %s were not published", context.step_name)
+    return prepared
+
+
 def publish_step_events(
     declarations: Iterable[Declared],
     context: StepContext,
@@ -54,6 +111,8 @@ def publish_step_events(
     will_retry: bool,
     bus: EventBus | None = None,
     registry: PublisherRegistry | None = None,
+    *,
+    attempt: int | None = None,
 ) -> list[InProcessDomainEvent]:
     """Publish what a step declares, as far as its outcome asks for it. Never raises.
 
@@ -67,62 +126,73 @@ def publish_step_events(
         result: How it ended. A checkpoint is no end: it publishes nothing.
         will_retry: Whether a failed step is tried again.
         bus: None is the process's own; likewise the registry.
+        attempt: The execution, counted over an operator's resets; None: the context's attempt.
 
     Returns:
         The events that were published, those that are only durable among them.
     """
-    published: list[InProcessDomainEvent] = []
     try:
-        if result.checkpoint is not None:
-            return published
-        bus = EventBus.instance() if bus is None else bus
-        registry = PublisherRegistry.instance() if registry is None else registry
-        for declared in declarations:
-            if _is_due(declared.condition, result.success, will_retry):
-                _publish(declared, context, result, bus, registry, published)
+        due = [one for one in declarations if is_due(one.condition, result.success, will_retry)]
     except Exception:
         log.exception("events of step %s were not published", context.step_name)
-    return published
+        return []
+    prepared = prepare_step_events(due, context, result, attempt=attempt, registry=registry)
+    return hand_over(prepared, result.success, will_retry, bus)
 
 
-def _is_due(condition: str | None, success: bool, will_retry: bool) -> bool:
-    return {
-        "success": success,
-        "failure": not success,
-        "retryable_failure": not success and will_retry,
-        "permanent_failure": not success and not will_retry,
-        "always": True,
-    }.get(condition or "success", False)
+def hand_over(
+    prepared: Iterable[PreparedEvent], success: bool, will_retry: bool, bus: EventBus | None = None
+) -> list[InProcessDomainEvent]:
+    """Publish those events of which the outcome meets the condition; give them."""
+    bus = EventBus.instance() if bus is None else bus
+    due = [one for one in prepared if is_due(one.condition, success, will_retry)]
+    for one in due:
+        one.hand_over(bus)
+    return [one.event for one in due]
 
 
-def _publish(
+def _prepare(
     declared: Declared,
+    facts: StepEventContext,
     context: StepContext,
     result: StepHandlerResult,
-    bus: EventBus,
+    attempt: int,
     registry: PublisherRegistry,
-    published: list[InProcessDomainEvent],
-) -> None:
+) -> PreparedEvent | None:
     if declared.publisher and registry.get(declared.publisher) is None:
         log.warning(
             "event %s: there is no publisher %r, the default one is used",
             declared.name,
             declared.publisher,
         )
-
-    def deliver(name: str, payload: dict[str, Any], metadata: dict[str, Any]) -> None:
-        event = _event(name, payload, metadata, context, result)
-        _check(event, declared.schema)
-        published.append(event)
-        if declared.delivery_mode in ("fast", "broadcast"):
-            bus.publish(event)
-
-    metadata = {key: value for key, value in result.metadata.items() if key != "traceback"}
-    facts = StepEventContext.from_step_context(context, result.result, metadata)
-    registry.get_or_default(declared.publisher).publish(facts, declared.name, deliver=deliver)
+    publisher = registry.get_or_default(declared.publisher)
+    made = publisher._make(facts, declared.name)
+    if made is None:
+        return None
+    payload, metadata = made
+    try:
+        event_id = event_uuid(context.step_uuid, attempt, declared.name)
+        event = _event(event_id, declared.name, payload, metadata, context, result)
+        faults = payload_faults(event.payload, declared.schema)
+        if faults:
+            raise ValidationError(
+                f"the payload of {declared.name} does not fit its schema: {'; '.join(faults[:5])}"
+            )
+    except Exception as error:
+        publisher._report(declared.name, error, payload)
+        return None
+    return PreparedEvent(
+        event=event,
+        condition=declared.condition or "success",
+        is_durable=is_durable(declared.delivery_mode),
+        is_fast=declared.delivery_mode in ("fast", "broadcast"),
+        _publisher=publisher,
+        _made=made,
+    )
 
 
 def _event(
+    event_id: UUID,
     name: str,
     payload: Any,
     metadata: dict[str, Any],
@@ -138,7 +208,7 @@ def _event(
         "fired_by": context.handler_name or context.step_name,
     }
     return InProcessDomainEvent(
-        event_id=_event_id(context.step_uuid, context.attempt, name),
+        event_id=event_id,
         event_name=name,
         metadata=DomainEventMetadata(**own),
         payload=decode(encode(payload)),
@@ -149,29 +219,3 @@ def _event(
             error_type=result.error_type,
         ),
     )
-
-
-def _event_id(step_uuid: UUID, attempt: int, name: str) -> UUID:
-    """Give the same id for the same event, so that a consumer can tell it has it already."""
-    return uuid5(step_uuid, f"{attempt}:{name}")
-
-
-def _check(event: InProcessDomainEvent, schema: Mapping[str, Any] | None) -> None:
-    if not schema:
-        return
-    validator = _validator(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS))
-    faults = [
-        f"/{'/'.join(map(str, fault.instance_path))}: {fault.message}"
-        for fault in validator.iter_errors(event.payload)
-    ]
-    if faults:
-        raise ValidationError(
-            f"the payload of {event.event_name} does not fit its schema: {'; '.join(faults[:5])}"
-        )
-
-
-@lru_cache(maxsize=256)
-def _validator(schema: bytes) -> Any:
-    import jsonschema_rs
-
-    return jsonschema_rs.validator_for(orjson.loads(schema))

@@ -28,7 +28,9 @@ class BasePublisher(ABC):
     """Makes the events of the steps that name it in `publishes_events[].publisher`.
 
     The hooks run in the order in which they are written here, and may be `async def`.
-    What a hook raises goes to `on_publish_error`; the step stays as it is.
+    What a hook raises goes to `on_publish_error`; the step stays as it is. For a step with a
+    durable event they run before the outcome is recorded, all but `after_publish`: whether the
+    event is published is known only then.
 
     >>> class Receipts(BasePublisher):
     ...     publisher_name = "receipts"
@@ -92,20 +94,33 @@ class BasePublisher(ABC):
             event_name = event_name or ctx.event_name
             ctx = ctx.as_step_event()
         name = event_name or ctx.step_name
+        made = self._make(ctx, name)
+        if made is None:
+            return False
+        try:
+            (deliver or _deliver)(name, *made)
+            finished(self.after_publish(name, *made))
+        except Exception as error:
+            self._report(name, error, made[0])
+            return False
+        return True
+
+    def _make(
+        self, ctx: StepEventContext, name: str
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Run the hooks before the event is handed over; give payload and metadata, or None."""
         payload: dict[str, Any] = {}
         try:
             if not finished(self.should_publish(ctx)):
-                return False
+                return None
             payload = finished(self.transform_payload(ctx))
             metadata = {**self._metadata(ctx), **finished(self.additional_metadata(ctx))}
             if not finished(self.before_publish(name, payload, metadata)):
-                return False
-            (deliver or _deliver)(name, payload, metadata)
-            finished(self.after_publish(name, payload, metadata))
+                return None
         except Exception as error:
             self._report(name, error, payload)
-            return False
-        return True
+            return None
+        return payload, metadata
 
     def _metadata(self, ctx: StepEventContext) -> dict[str, Any]:
         return {

@@ -34,20 +34,26 @@ class BaseSubscriber(ABC):
     ...         print(event["payload"])
     >>> Mail().matches("payment.charged")
     True
+
+    Attributes:
+        durable: Get durable events, too, at least once: an event that a hook fails on comes
+            again. Where the settings name a broker, they go there instead.
     """
 
+    durable: ClassVar[bool] = False
     _active: bool
     _subscriptions: list[str]
     _detach: list[Callable[[], Any]]
     _seen: OrderedDict[Any, None]
     _lock: Lock
+    _turn: RLock
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Not in __init__: a subclass may have one of its own that forgets to call this.
         made = super().__new__(cls)
         made._active = False
         made._subscriptions, made._detach, made._seen = [], [], OrderedDict()
-        made._lock = Lock()
+        made._lock, made._turn = Lock(), RLock()
         return made
 
     @classmethod
@@ -117,8 +123,25 @@ class BaseSubscriber(ABC):
 
     def handle_event_safely(self, event: dict[str, Any]) -> None:
         """Run the hooks for an event. Never raises; does nothing when stopped."""
-        if not self._active:
-            return
+        if self._active:
+            self._handle(event)
+
+    def handle_durable_event(self, event: dict[str, Any]) -> None:
+        """Run the hooks for a durable event, unless it has been handled here.
+
+        Raises:
+            Exception: What a hook raised: the event is to come again.
+        """
+        with self._turn:
+            if not self._is_new(event):
+                return
+            error = self._handle(event)
+            if error is not None:
+                self._forget(event)
+                raise error
+
+    def _handle(self, event: dict[str, Any]) -> Exception | None:
+        """Run the hooks; give what one of them raised."""
         try:
             if finished(self.before_handle(event)):
                 finished(self.handle(event))
@@ -128,11 +151,24 @@ class BaseSubscriber(ABC):
                 finished(self.on_handle_error(event, error))
             except Exception:
                 log.exception("subscriber %s: on_handle_error failed", type(self).__name__)
+            return error
+        return None
 
     def _handle_if_matches(self, event: Any, pattern: str) -> None:
         document = dict(event) if isinstance(event, Mapping) else event.model_dump()
-        if fnmatchcase(str(document.get("event_name")), pattern) and self._is_new(document):
-            self.handle_event_safely(document)
+        if not fnmatchcase(str(document.get("event_name")), pattern):
+            return
+        if not self.durable:
+            if self._is_new(document):
+                self.handle_event_safely(document)
+            return
+        with self._turn:  # its durable copy waits, and is handled if this one is not
+            if self._active and self._is_new(document) and self._handle(document) is not None:
+                self._forget(document)
+
+    def _forget(self, event: dict[str, Any]) -> None:
+        with self._lock:
+            self._seen.pop(event.get("event_id"), None)
 
     def _is_new(self, event: dict[str, Any]) -> bool:
         """Several patterns may fit one event, and an event may come twice."""
@@ -240,6 +276,36 @@ class SubscriberRegistry:
             "classes": [kind.__name__ for kind in self._classes],
             "instances": list(self._instances),
         }
+
+    def has_durable(self) -> bool:
+        """Say whether any subscriber wants durable events."""
+        return any(kind.durable for kind in self._classes) or any(
+            subscriber.durable for subscriber in self._instances.values()
+        )
+
+    def has_active_durable(self) -> bool:
+        """Say whether any subscriber takes durable events at the moment."""
+        return any(subscriber.durable and subscriber.active for subscriber in self._started)
+
+    def take_durable_event(self, event: dict[str, Any]) -> None:
+        """Hand a durable event to every active subscriber that wants it.
+
+        Raises:
+            RuntimeError: There is no active subscriber for durable events.
+            Exception: What the first of those raised that failed; the others have it.
+        """
+        takers = [one for one in self._started if one.durable and one.active]
+        if not takers:
+            raise RuntimeError("no durable subscriber of this process is active")
+        errors = []
+        for subscriber in takers:
+            if subscriber.matches(event["event_name"]):
+                try:
+                    subscriber.handle_durable_event(event)
+                except Exception as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
 
     @property
     def active_count(self) -> int:
