@@ -70,6 +70,31 @@ def _check_database_url(url: str) -> str:
     return url
 
 
+BROKERS = ("amqp", "amqps", "kafka", "kafkas", "nats", "tls", "redis", "rediss")
+
+
+def _check_events_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in BROKERS or not parts.netloc:
+        raise ValueError(
+            "must be a URL like amqp://user:password@host:5672/, kafka://host:9092, "
+            "nats://host:4222 or redis://host:6379"
+        )
+    return url
+
+
+def _check_events_topic(topic: str) -> str:
+    try:
+        filled = topic.format(namespace="shop", name="payment.charged")
+    except (LookupError, ValueError, AttributeError):
+        filled = ""
+    if not filled or not re.fullmatch(r"[A-Za-z0-9._-]+", filled):
+        raise ValueError(
+            "must be letters, digits, '.', '_' and '-', with {namespace} and {name} for the event's"
+        )
+    return topic
+
+
 def _split_list(value: object) -> object:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
@@ -141,6 +166,14 @@ class Settings(BaseSettings):
     )
     retention_keeps_identities: bool = Field(
         False, description="Whether duplicates of a task are refused after it has left, too."
+    )
+    events_url: Annotated[str, AfterValidator(_check_events_url)] | None = Field(
+        None,
+        repr=False,  # likewise
+        description="The broker that durable events go to; subscribers of the workers if unset.",
+    )
+    events_topic: Annotated[str, AfterValidator(_check_events_topic)] = Field(
+        "{namespace}.domain_events", description="Topic, queue, subject or stream of an event."
     )
     max_context_bytes: int = Field(
         4 * MIB, ge=1024, le=256 * MIB, description="Largest context of a task, as JSON."
@@ -247,7 +280,7 @@ def _explain(error: ValidationError, found: Mapping[str, _Found]) -> Iterator[st
     for problem in error.errors(include_url=False):
         name = str(problem["loc"][0])
         item = found[name]
-        shown = safe_url(str(item.value)) if name == "database_url" else repr(item.value)
+        shown = safe_url(str(item.value)) if name.endswith("_url") else repr(item.value)
         yield f"{name} is {shown} (from {item.source}), but {_demand(problem['msg'])}"
 
 

@@ -11,7 +11,9 @@ from fastapi import FastAPI
 
 from support.flows import begin_one, template
 from support.postgres import create_database, drop_database
+from support.workers import eventually
 from tasker_core.db import Database
+from tasker_core.engine.relay import read_outbox_state
 from tasker_core.errors import (
     DatabaseUnreachable,
     InvalidTemplate,
@@ -47,6 +49,22 @@ async def started(app: FastAPI) -> None:
 
 
 # --- start ------------------------------------------------------------------------------
+
+
+async def test_a_broker_makes_the_server_a_relay(settings: Settings, conn: Any) -> None:
+    """As long as it runs, whether or not the broker is there."""
+    app = create_app(settings.model_copy(update={"events_url": "amqp://127.0.0.1:1/"}))
+
+    async def is_relayed() -> bool:
+        return (await read_outbox_state(conn)).is_relayed
+
+    async with app.router.lifespan_context(app):
+        await eventually(is_relayed)
+
+    async def is_over() -> bool:
+        return not await is_relayed()
+
+    await eventually(is_over)
 
 
 async def test_templates_are_registered_at_start(settings: Settings, templates: Path) -> None:

@@ -8,6 +8,8 @@
     lease      the loan is renewed while the handler runs, or given back
     finish     the results are recorded, children released, the task moved on,
                and the worker's next steps claimed: one round trip, one commit
+    outbox     durable events are recorded in the transaction of their outcome
+    relay      they are taken from there to whoever consumes them
     expand     a decision or a batch adds steps, in the transaction of its result
     retry      how long a failed step rests
     sweep      what was dropped is taken back

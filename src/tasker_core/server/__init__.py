@@ -11,5 +11,6 @@ render.py        what the engine read → what the caller sees
 problems.py      every error → its status, its code and its words
 
 Around them: app.py puts them together, registration.py registers templates at start,
-sweeper.py sweeps, openapi.py describes, run.py listens.
+sweeper.py sweeps, tasker_core.relay sends durable events, openapi.py describes, run.py
+listens.
 """

@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse
 
 from tasker_core.db import Database, migrate, resolve_database
 from tasker_core.engine.registration import register_directories
+from tasker_core.relay import Relay
 from tasker_core.server import problems
 from tasker_core.server.backend import Backend
 from tasker_core.server.edge import Edge
@@ -81,7 +82,7 @@ def create_app(
 async def _running(
     backend: Backend, given: Database | None, paths: Sequence[Path | str], strict: bool
 ) -> AsyncIterator[None]:
-    """Hold the pool and the sweeper for as long as the server runs."""
+    """Hold the pool, the sweeper and the relay for as long as the server runs."""
     async with AsyncExitStack() as stack:
         database = given
         if database is None:
@@ -98,7 +99,18 @@ async def _running(
         sweeper = asyncio.create_task(keep_sweeping(backend, database, stop))
         stack.push_async_callback(asyncio.wait, [sweeper])
         stack.callback(stop.set)
+        if backend.settings.events_url is not None:
+            relay = _relay(backend.settings, backend.settings.events_url, database)
+            await relay.start()
+            stack.push_async_callback(relay.stop)
         yield
+
+
+def _relay(settings: Settings, url: str, database: Database) -> Relay:
+    from tasker_core.relay.broker import make_sink
+
+    sink = make_sink(url, settings.events_topic)
+    return Relay(database, sink, poll_seconds=settings.poll_seconds)
 
 
 async def _to_docs() -> RedirectResponse:

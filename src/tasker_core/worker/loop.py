@@ -28,6 +28,8 @@ from tasker_core.engine.ids import new_uuid
 from tasker_core.engine.lease import Loan, forget_worker, give_back, renew_leases
 from tasker_core.handlers.bound import HandlerDefinition
 from tasker_core.handlers.registry import HandlerRegistry
+from tasker_core.relay import Relay
+from tasker_core.relay.subscribers import SubscriberSink, wants_durable_events
 from tasker_core.settings import Settings
 from tasker_core.worker.announce import Announcer
 from tasker_core.worker.attempt import Attempt, Ended
@@ -82,6 +84,7 @@ class AsyncWorker:
         self._lookup = Lookup(database)
         self._transactions = Transactions(database, self.worker_uuid, self._lookup)
         self._announcer = Announcer()
+        self._relay: Relay | None = None  # of durable events to this process's subscribers
         self._woken = asyncio.Event()
         self._drained = asyncio.Event()
         self._is_draining = False
@@ -125,6 +128,7 @@ class AsyncWorker:
         )
         await self._listener.start()
         self._announcer.start()
+        await self._start_relay()
         self._woken.set()
         self._flow = asyncio.create_task(self._work(conn), name="tasker-worker")
         _log.info(
@@ -164,6 +168,8 @@ class AsyncWorker:
             self._alarm.cancel()
         self._transactions.close()
         await asyncio.to_thread(self._lookup.close)
+        if self._relay is not None:
+            await self._relay.stop()
         await asyncio.to_thread(self._announcer.close)
         try:
             await self._listener.stop()
@@ -172,6 +178,21 @@ class AsyncWorker:
         if not self._flow.cancelled():
             self._flow.result()
         _log.info("worker_stopped", worker_uuid=str(self.worker_uuid))
+
+    async def _start_relay(self) -> None:
+        """Bring durable events to the subscribers of this process, if any asks for them."""
+        if not wants_durable_events():
+            return
+        if self._settings.events_url is not None:
+            _log.warning(
+                "durable_subscribers_idle",
+                reason="events_url is set: durable events go to the broker, and only there",
+            )
+            return
+        self._relay = Relay(
+            self._database, SubscriberSink(), poll_seconds=self._settings.poll_seconds
+        )
+        await self._relay.start()
 
     async def wait_closed(self) -> None:
         """Wait until the worker has stopped; raise what made it stop, if anything did."""
@@ -346,7 +367,7 @@ class AsyncWorker:
                 if error.sqlstate != GROWN and not isinstance(error, CONFLICTS):
                     if not is_unaccepted(error):
                         raise
-                    one = rejected(one, error)
+                    one = await rejected(one, error)
 
     def _announce(self, one: Finished) -> None:
         if isinstance(one, Ended):
@@ -432,7 +453,7 @@ def _fitting(finished: list[Finished]) -> list[Finished]:
     """Take as many results from the front as one call may carry, at least one."""
     size = 0
     for count, one in enumerate(finished):
-        for text in (one.result, one.error, one.metadata, one.checkpoint):
+        for text in (one.result, one.error, one.metadata, one.checkpoint, one.events):
             size += len(text or "")
         if size > MOST_CHARACTERS and count:
             return finished[:count]
