@@ -12,7 +12,8 @@ import asyncpg
 import pytest
 
 from support.clock import Clock
-from support.flows import CHAIN, ONE, Worker, begin, begin_one, template
+from support.events import publishing, telling
+from support.flows import CHAIN, ONE, Worker, begin, begin_one, done, template
 from tasker_core.engine import retention as pruning
 from tasker_core.engine.claim import Claim
 from tasker_core.engine.create import NewTask, create_task
@@ -21,6 +22,7 @@ from tasker_core.engine.ids import step_uuid
 from tasker_core.engine.inspect import TaskFilter, count_tasks, list_tasks
 from tasker_core.engine.operate import cancel_task, reset_step, resolve_step
 from tasker_core.engine.register import TemplateShelf, register_template
+from tasker_core.engine.relay import confirm_events, drop_events, next_events, refuse_event
 from tasker_core.engine.retention import Pruned, Retention, count_prunable, prune_tasks
 from tasker_core.errors import DuplicateTask, UnknownTask
 from tasker_core.settings import Settings
@@ -28,7 +30,7 @@ from tasker_core.states import DlqStatus
 
 BY = {"actor": "ann", "reason": "-"}
 DAY = timedelta(days=1)
-HOT = {"ready", "delayed", "leases"}
+HOT = {"ready", "delayed", "leases", "outbox", "failed_events"}
 
 
 async def tables_of_tasks(conn: asyncpg.Connection) -> list[str]:
@@ -153,6 +155,24 @@ async def test_every_table_with_rows_of_a_task_is_thought_of(conn):
     )
     for table in set(await tables_of_tasks(conn)) - HOT:
         assert f"delete from tasker.{table} where task_uuid" in source
+
+
+async def test_a_task_stays_until_its_events_are_delivered(conn, clock):
+    """Whether they wait or were put aside: what nobody has been told is not forgotten."""
+    await begin(conn, publishing(steps={"a": [], "b": []}))
+    worker = Worker(conn)
+    for claim in await worker.claim():
+        await worker.finish(telling(done(claim, {}), "success"))
+    await clock.advance(2 * DAY.total_seconds())
+    assert await prune_all(conn) == 0
+
+    waiting, failing = await next_events(conn, limit=2)
+    await confirm_events(conn, [waiting])
+    await refuse_event(conn, failing, "no", max_tries=1)
+    assert await prune_all(conn) == 0
+
+    await drop_events(conn, None)
+    assert await prune_all(conn) == 1
 
 
 async def test_at_the_limit_itself_a_task_stays(conn, clock):

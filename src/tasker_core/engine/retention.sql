@@ -60,7 +60,8 @@ begin
         on conflict do nothing;
     end if;
 
-    -- every table with rows of a task; ready, delayed and leases have none of an ended one
+    -- every table with rows of a task; ready, delayed, leases, outbox and failed_events have
+    -- none of these
     delete from tasker.watched where task_uuid = any (gone);
     delete from tasker.dlq_entries where task_uuid = any (gone);
     delete from tasker.changes where task_uuid = any (gone);
@@ -102,7 +103,18 @@ where
     and not exists (
         select from tasker.dlq_entries as entry
         where entry.task_uuid = task.task_uuid and entry.resolution_status = 'pending'
-    );
+    )
+    -- an event that nobody has yet keeps its task; "limit 1", not "exists": see finish.sql
+    and (
+        select true from tasker.outbox as o
+        where o.task_uuid = task.task_uuid
+        limit 1
+    ) is null
+    and (
+        select true from tasker.failed_events as f
+        where f.task_uuid = task.task_uuid
+        limit 1
+    ) is null;
 
 -- The next tasks, in the order of their ids, that were created before a moment, ended or not.
 create function tasker.page_of_old_tasks(created_before timestamptz, after_uuid uuid, max_tasks int)
