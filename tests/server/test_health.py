@@ -7,10 +7,12 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from support.flows import begin_one, template
+from support.events import publishing, telling
+from support.flows import Worker, begin_one, done, template
 from tasker_core.engine.claim import list_lanes
 from tasker_core.engine.ids import new_uuid
 from tasker_core.engine.lease import beat
+from tasker_core.engine.relay import next_events, refuse_event
 
 
 async def test_health_and_live_look_at_nothing(api: httpx.AsyncClient) -> None:
@@ -27,7 +29,7 @@ async def test_ready_when_database_and_schema_are(api: httpx.AsyncClient) -> Non
     document = reply.json()
 
     assert (reply.status_code, document["status"]) == (200, "ready")
-    assert set(document["checks"]) == {"database", "schema", "workers"}
+    assert set(document["checks"]) == {"database", "schema", "workers", "events"}
     for check in document["checks"].values():
         assert (check["status"], check["message"]) == ("healthy", None)
         assert check["duration_ms"] >= 0
@@ -51,6 +53,29 @@ async def test_a_starved_handler_degrades_but_does_not_stop(
     assert "shop.charge" in starved.json()["checks"]["workers"]["message"]
     assert detailed["status"] == "degraded"
     assert served.json()["checks"]["workers"]["status"] == "healthy"
+
+
+async def test_events_that_nobody_relays_degrade(api: httpx.AsyncClient, conn: Any) -> None:
+    """An outbox that only grows is named, with its size and age; so is what was put aside."""
+    await begin_one(conn, publishing())
+    worker = Worker(conn)
+    await worker.finish(telling(done(await worker.claim_one(), {}), "success"))
+
+    async def check() -> dict[str, Any]:
+        found: dict[str, Any] = (await api.get("/health/ready")).json()["checks"]["events"]
+        return found
+
+    assert (await check())["status"] == "healthy"
+    await conn.execute("update tasker.outbox set recorded_at = now() - interval '2 minutes'")
+    waiting = await check()
+    (event,) = await next_events(conn, limit=1)
+    await refuse_event(conn, event, "no", max_tries=1)
+    aside = await check()
+
+    assert waiting["status"] == aside["status"] == "degraded"
+    assert waiting["message"].startswith("1 durable events wait, the oldest for 12")
+    assert waiting["message"].endswith("nobody relays them")
+    assert aside["message"] == "1 events were put aside: tasker-ctl events list"
 
 
 async def test_another_schema_is_not_ready(api: httpx.AsyncClient, conn: Any) -> None:

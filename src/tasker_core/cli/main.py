@@ -34,6 +34,7 @@ ENTRIES = {
     "analytics": Entry("analytics", "Measure how tasks and steps do."),
     "server": Entry("processes", "Run the HTTP server."),
     "worker": Entry("processes", "Run a worker."),
+    "events": Entry("events", "Relay durable events, and look after those that failed."),
     "db": Entry("db", "Look after the database: its schema, and what it keeps."),
 }
 

@@ -29,5 +29,5 @@ class ReadinessResponse(Answer):
 
     status: Literal["ready", "not_ready", "healthy", "degraded"]
     timestamp: Moment
-    checks: dict[str, Check] = Field(description="database, schema, workers")
+    checks: dict[str, Check] = Field(description="database, schema, workers, events")
     info: dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Literal
 
@@ -16,6 +16,7 @@ from starlette.responses import Response
 from tasker_core.db import migrate
 from tasker_core.db.connect import Connection
 from tasker_core.engine.inspect import WORKER_SEEN_WITHIN, list_starved_lanes
+from tasker_core.engine.relay import read_outbox_state
 from tasker_core.errors import TaskerError
 from tasker_core.server.backend import Backend, backend_of
 from tasker_core.server.routes import answer
@@ -25,6 +26,7 @@ from tasker_core.wire.health import Check, HealthResponse, ReadinessResponse
 router = new_router()
 
 CHECK_SECONDS = 3.0
+EVENTS_WAIT_AT_MOST = timedelta(seconds=60)
 
 _Look = Callable[[Connection], Awaitable[str | None]]
 
@@ -91,6 +93,7 @@ async def _look_at_all(backend: Backend) -> dict[str, Check]:
         "database": await _look(backend, _database, "unhealthy"),
         "schema": await _look(backend, _schema, "unhealthy"),
         "workers": await _look(backend, _workers, "degraded"),
+        "events": await _look(backend, _events, "degraded"),
     }
 
 
@@ -137,3 +140,17 @@ async def _workers(conn: Connection) -> str | None:
         )
         or None
     )
+
+
+async def _events(conn: Connection) -> str | None:
+    state = await read_outbox_state(conn)
+    found = []
+    if state.waited is not None and state.waited > EVENTS_WAIT_AT_MOST:
+        by_whom = "the relay does not get rid of them" if state.is_relayed else "nobody relays them"
+        found.append(
+            f"{state.waiting} durable events wait, the oldest for "
+            f"{state.waited.total_seconds():.0f} seconds, and {by_whom}"
+        )
+    if state.failed:
+        found.append(f"{state.failed} events were put aside: tasker-ctl events list")
+    return "; ".join(found) or None
