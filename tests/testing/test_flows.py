@@ -537,6 +537,38 @@ def test_a_step_writes_in_its_own_transaction(tasker):
     run.assert_event("book.found")
 
 
+def test_durable_events_are_seen_whoever_publishes_them(tasker):
+    """A worker's, a sweep's and an operator's; durable subscribers get them, once each."""
+    heard = []
+
+    class Ears(BaseSubscriber):
+        durable = True
+
+        @classmethod
+        def subscribes_to(cls) -> list[str]:
+            return ["book.*"]
+
+        def handle(self, event: dict[str, object]) -> None:
+            heard.append(str(event["event_name"]))
+
+    find = LEND.replace(", delivery_mode: fast", "").replace(
+        "handler: {callable: find}", "handler: {callable: find}\n    retry: {max_attempts: 1}"
+    )
+    SubscriberRegistry.reset()
+    SubscriberRegistry.instance().register(Ears)
+    try:
+        with Bench(tasker.database) as bench:
+            bench.run(find, mocks=ALL).assert_event("book.found", shelf=7)
+            lost = bench.run(find, mocks={**ALL, "find": WORKER_LOST}, skip_waits=True)
+            lost.assert_event("book.missing")
+            lost.assert_no_event("book.found")
+            lost.complete("find", {"shelf": 8}).assert_event("book.found", shelf=8)
+    finally:
+        SubscriberRegistry.reset()
+
+    assert heard == ["book.found", "book.missing", "book.found"]
+
+
 def test_events_are_published_and_remembered(tasker):
     """Events reach the application's subscribers, and the run keeps them."""
     heard: list[str] = []

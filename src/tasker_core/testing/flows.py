@@ -251,8 +251,20 @@ class Bench:
         self._worker.lose(task_uuid, step)
 
     def published(self, task_uuid: UUID) -> list[InProcessDomainEvent]:
-        """Give the events of a task."""
-        return self._worker.recorder.published.get(task_uuid, [])
+        """Give the events of a task; at the end those that no worker published."""
+        told = self._worker.recorder.published.get(task_uuid, [])
+        if not self.is_open:
+            return told
+        known = {event.event_id for event in told}
+        rows = self.read(
+            lambda conn: conn.fetch(
+                "select event_uuid, event from tasker.outbox "
+                "where task_uuid = $1 order by event_no",
+                task_uuid,
+            )
+        )
+        by_others = [row["event"] for row in rows if row["event_uuid"] not in known]
+        return [*told, *map(InProcessDomainEvent.model_validate_json, by_others)]
 
     def handler(self, wanted: HandlerDefinition) -> BoundHandler | None:
         """Give what runs these steps of whatever task; None if nobody can."""

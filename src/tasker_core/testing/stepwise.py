@@ -7,21 +7,24 @@ what happens by itself is left out: no timer wakes it, no notification, no renew
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 from uuid import UUID
 
 from tasker_core.db.connect import Connection, Database
-from tasker_core.handlers.events.publish import publish_step_events
+from tasker_core.engine.relay import next_events
 from tasker_core.handlers.events.types import InProcessDomainEvent
 from tasker_core.handlers.registry import HandlerRegistry
+from tasker_core.relay.subscribers import hand_over, wants_durable_events
 from tasker_core.settings import Settings
 from tasker_core.worker.announce import Announcer
 from tasker_core.worker.attempt import Ended
 from tasker_core.worker.loop import AsyncWorker
 from tasker_core.worker.run import Runner
 
+MOST_EVENTS = 10_000
 HUNG_SECONDS = 0.05  # an attempt that is over and does not say so by then hangs in its thread
 
 
@@ -41,6 +44,7 @@ class StepwiseWorker(AsyncWorker):
         self.recorder = RecordingAnnouncer()
         self._announcer = self.recorder
         self._announcer.start()
+        self._told: set[UUID] = set()  # events that durable subscribers have got
 
     def forget_plans(self) -> None:
         """Ask for handlers anew."""
@@ -73,18 +77,33 @@ class StepwiseWorker(AsyncWorker):
             if not await self._something_ends():
                 break
         await asyncio.to_thread(self.recorder.wait)
+        await self._tell_durable_subscribers(conn)
         return self._is_draining
+
+    async def _tell_durable_subscribers(self, conn: Connection) -> None:
+        """Bring them what is new in the outbox, as a relay does; it stays there to be looked at."""
+        if not wants_durable_events():
+            return
+        for event in await next_events(conn, limit=MOST_EVENTS):
+            if event.event_uuid not in self._told:
+                self._told.add(event.event_uuid)
+                with contextlib.suppress(Exception):  # the subscriber has been told of it
+                    await asyncio.to_thread(hand_over, event)
 
     async def _something_ends(self) -> bool:
         """Wait until an attempt ends; False if only hung ones are left, which have timed out."""
         running = self.runner.running.values()
         if self.unconfirmed or any(one.is_at_work for one in running):
             await self._woken.wait()
-            return True
-        try:
-            await asyncio.wait_for(self._woken.wait(), HUNG_SECONDS)
-        except TimeoutError:
-            return False
+        elif not any(one.is_publishing for one in self.runner.running.values()):
+            try:
+                await asyncio.wait_for(self._woken.wait(), HUNG_SECONDS)
+            except TimeoutError:
+                return False
+        # `stop` is to be asked after a result is recorded: wait until it can be
+        while any(one.is_publishing for one in self.runner.running.values()):
+            self._woken.clear()
+            await self._woken.wait()
         return True
 
     def lose(self, task_uuid: UUID, step_name: str) -> None:
@@ -127,9 +146,7 @@ class RecordingAnnouncer(Announcer):
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="tasker-events")
         return self._thread.submit(self._publish, ended)
 
-    def _publish(self, ended: Ended) -> None:
-        assert ended.context is not None
-        events = publish_step_events(
-            ended.plan.events, ended.context, ended.outcome, ended.will_retry
-        )
+    def _publish(self, ended: Ended) -> list[InProcessDomainEvent]:
+        events = super()._publish(ended)
         self.published.setdefault(ended.task_uuid, []).extend(events)
+        return events
