@@ -35,7 +35,7 @@ END_A_SESSION = (
 
 
 async def test_everything_ends_whatever_is_killed(plant):
-    """Afterwards every task is complete, every step recorded once, and the books agree."""
+    """Afterwards every task is complete, each step recorded once and told, the books agree."""
     rolls = random.Random(SEED)
     crew = {name: _start(plant, name) for name in ("worker one", "worker two", "server")}
     for process in crew.values():
@@ -84,6 +84,7 @@ async def test_everything_ends_whatever_is_killed(plant):
 
     assert await plant.value("select count(*) from tasker.tasks") == tasks
     await plant.check()
+    await plant.check_events()
     lost = await plant.value(
         "select count(*) from tasker.attempts where error ->> 'error_type' = 'worker_lost'"
     )

@@ -44,6 +44,10 @@ create table plant.runs (
 create table plant.effects (
     task_uuid uuid, step text, amount int not null, primary key (task_uuid, step)
 );
+create table plant.told (
+    place bigint generated always as identity primary key,
+    event_id uuid not null, task_uuid uuid not null, name text not null
+);
 create table plant.visits (
     task_uuid uuid, row_no int, visits int not null default 1, primary key (task_uuid, row_no)
 );
@@ -295,11 +299,37 @@ class Plant:
         for sentence, query in _BOOKS.items():
             assert await self.rows(query) == [], sentence
 
+    async def check_events(self) -> None:
+        """Fail unless every attempt's events were told, under one id each, a task's in order."""
+        await self.until("select not exists (select from tasker.outbox)", seconds=30)
+        assert await self.rows("select * from tasker.failed_events") == []
+        told = "(select distinct on (event_id) * from plant.told order by event_id, place) as told"
+        for name, ends in {
+            "order.process_payment": "outcome = 'complete' and step.name = 'process_payment'",
+            "order.create_order": "outcome = 'complete' and step.name = 'create_order'",
+            "order.send_mail": "outcome = 'complete' and step.name = 'send_mail'",
+            "payment.attempted": "step.name = 'process_payment'",
+        }.items():
+            published = await self.rows(
+                "select tasker.event_uuid(tasker.step_uuid(task_uuid, step_no), past.attempt, $1) "
+                "from tasker.attempts as past join tasker.steps as step using (task_uuid, step_no) "
+                f"where {ends} order by 1",
+                name,
+            )
+            heard = await self.rows(f"select event_id from {told} where name = $1 order by 1", name)
+            assert heard == published, name
+        orders = await self.rows(
+            f"select string_agg(name, ' ' order by place) from {told} "
+            "where name like 'order.%' group by task_uuid"
+        )
+        assert set(orders) == {("order.process_payment order.create_order order.send_mail",)}
+
     async def clear(self) -> None:
         """Forget tasks and books; the templates stay."""
         tables = ("tasks", "steps", "ready", "delayed", "leases", "attempts", "changes", "workers")
+        tables += ("outbox", "failed_events")
         sql = ";".join(f"delete from tasker.{table}" for table in tables)
-        names = ("runs", "effects", "visits", "accounts", "entries")
+        names = ("runs", "effects", "visits", "accounts", "entries", "told")
         books = ";".join(f"delete from plant.{book}" for book in names)
         accounts = "insert into plant.accounts select no, 0 from generate_series(0, 9) as no"
         await self.ask(lambda conn: conn.execute(f"{sql};{books};{accounts}"))

@@ -14,7 +14,13 @@ from pathlib import Path
 
 import asyncpg
 
-from tasker_core import Batchable, DecisionHandler, StepHandler
+from tasker_core import (
+    BaseSubscriber,
+    Batchable,
+    DecisionHandler,
+    StepHandler,
+    SubscriberRegistry,
+)
 
 STEPS = ["validate_cart", "process_payment", "update_inventory", "create_order", "send_mail"]
 
@@ -55,6 +61,31 @@ def earlier(context) -> list[str]:
     if context.step_name not in STEPS:
         return []
     return STEPS[: STEPS.index(context.step_name)]
+
+
+class Told(BaseSubscriber):
+    """Writes down every durable event that it gets."""
+
+    durable = True
+
+    @classmethod
+    def subscribes_to(cls):
+        return ["*"]
+
+    async def handle(self, event):
+        conn = await asyncpg.connect(os.environ["PLANT_DATABASE_URL"], timeout=10)
+        try:
+            await conn.execute(
+                "insert into plant.told (event_id, task_uuid, name) values ($1, $2, $3)",
+                event["event_id"],
+                event["metadata"]["task_uuid"],
+                event["event_name"],
+            )
+        finally:
+            conn.terminate()
+
+
+SubscriberRegistry.instance().register(Told)
 
 
 class AsyncStep(StepHandler):
