@@ -15,11 +15,12 @@ from uuid import UUID
 
 from tasker_core.db.asking import Asking, Statement, ask
 from tasker_core.db.connect import Connection
-from tasker_core.engine.ids import MAX_STEPS, new_uuid
+from tasker_core.engine.ids import new_uuid
 from tasker_core.errors import InvalidRequest, TemplateChanged, UnknownTemplate
 from tasker_core.payload import decode, encode
 from tasker_core.templates.environments import in_environment
 from tasker_core.templates.graph import initial_steps, version_sort_key
+from tasker_core.templates.limits import MAX_STEPS
 from tasker_core.templates.model import StepDefinition, TaskTemplate
 
 MAX_BYTES = 64 * 1024 * 1024  # a hundred times a hundred steps, all joined, are 8 MB

@@ -12,6 +12,7 @@ from typing import Any
 from tasker_core.templates.document import Path
 from tasker_core.templates.findings import Findings, did_you_mean, shown
 from tasker_core.templates.graph import find_cycles, topological_order
+from tasker_core.templates.limits import DEEP_DECISION, MAX_DECISION_DEPTH, decision_depths
 
 # The closure of n steps takes n² bits; beyond this, redundancy is not looked for.
 MAX_CLOSURE = 20_000
@@ -33,6 +34,7 @@ def validate(definition: dict[str, Any], findings: Findings) -> bool:
         _check_convergences(steps, order)
         _check_branch_joins(steps, order)
         _check_gate_joins(steps, order)
+        _check_depth(steps, order)
         if len(order) <= MAX_CLOSURE:
             _check_redundancy(steps, order)
     return has_cycles
@@ -308,6 +310,17 @@ def _check_gate_joins(steps: _Steps, order: list[str]) -> None:
 def _adds(parent: str, child: str) -> bool:
     """Say whether a step of the one type decides if its child of the other exists."""
     return parent == "decision" or (parent == "batchable" and child == "batch_worker")
+
+
+def _check_depth(steps: _Steps, order: list[str]) -> None:
+    decisions = steps.of_type("decision")
+    depths = decision_depths({name: steps.parents[name] for name in order}, set(decisions))
+    deepest = max(decisions, key=lambda name: depths[name], default="")
+    if not decisions or depths[deepest] <= DEEP_DECISION:
+        return
+    message = f"{deepest} may be decision number {depths[deepest]} in a row"
+    hint = f"at most {MAX_DECISION_DEPTH} may follow from each other; let one decide more"
+    steps.findings.warning("DECISION_DEPTH", steps.path(deepest), message, hint)
 
 
 def _check_redundancy(steps: _Steps, order: list[str]) -> None:

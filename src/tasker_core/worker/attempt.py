@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 AttemptKey = tuple[UUID, int, int]
 DEFAULT_VERSION = "1.0.0"  # of a handler whose author does not say: not worth storing
 KEPT_CURSORS = 100
+KEPT_CHECKPOINT = 32_000  # characters, its history included
+_LARGE = ("cursor", "accumulated_results")
 
 _log = structlog.get_logger("tasker.worker")
 
@@ -163,7 +165,7 @@ class Attempt:
             claim.attempt,
             encode(result.result or {}, max_bytes=max_bytes),
             None,
-            metadata=self._metadata(result.metadata),
+            metadata=self._metadata(result.metadata, claim.checkpoint),
             execution_ms=seconds * 1000,
         )
 
@@ -198,8 +200,10 @@ class Attempt:
             execution_ms=seconds * 1000,
         )
 
-    def _metadata(self, custom: dict[str, Any]) -> str | None:
+    def _metadata(self, custom: dict[str, Any], checkpoint: str | None = None) -> str | None:
         facts: dict[str, Any] = {}
+        if checkpoint is not None:
+            facts["checkpoint"] = _last_checkpoint(checkpoint)
         handler = self.plan.handler
         if handler is not None and handler.version not in ("", DEFAULT_VERSION):
             facts["handler_version"] = handler.version
@@ -264,6 +268,12 @@ def _checkpoint(new: dict[str, Any], before: str | None) -> dict[str, Any]:
     history = (decode(before) or {}).get("history", [])
     history.append({"cursor": new["cursor"], "timestamp": moment})
     return {**new, "timestamp": moment, "history": history[-KEPT_CURSORS:]}
+
+
+def _last_checkpoint(text: str) -> dict[str, Any]:
+    """Give what is kept of the last checkpoint of a step that is complete."""
+    dropped = {"history"} if len(text) <= KEPT_CHECKPOINT else {"history", *_LARGE}
+    return {key: value for key, value in decode(text).items() if key not in dropped}
 
 
 def _invalid_result(problem: str, pointer: str) -> StepHandlerResult:

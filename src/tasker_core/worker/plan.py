@@ -44,6 +44,7 @@ class StepPlan:
     parents: frozenset[str] = frozenset()  # by their names in the template
     expands: bool = False  # its result may add steps to the task
     events: tuple[EventDeclaration, ...] = ()  # that it publishes
+    has_warned: bool = False
     _ancestors: frozenset[str] | None = field(default=None)
 
     @property
@@ -58,6 +59,13 @@ class StepPlan:
         return frozenset(
             name for name in self.ancestors() if self.template.step(name).type == "batch_worker"
         )
+
+    def warn(self, of: str) -> None:
+        """Tell whoever reads the logs that the step comes near a limit, once."""
+        if not self.has_warned:
+            self.has_warned = True
+            label = self.template.label if self.template else None
+            _log.warning("near_limit", step=self.template_step, template=label, warning=of)
 
     def learn(self, seconds: float) -> None:
         """Take one more run into account; a slow one may only have waited for its turn."""
