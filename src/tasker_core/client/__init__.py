@@ -13,6 +13,8 @@ from tasker_core.client.answers import (
     StepAuditResponse,
     StepCause,
     StepResponse,
+    TaskActionOutcome,
+    TaskActionsResponse,
     TaskListResponse,
     TaskResponse,
 )
@@ -33,6 +35,8 @@ __all__ = [
     "StepAuditResponse",
     "StepCause",
     "StepResponse",
+    "TaskActionOutcome",
+    "TaskActionsResponse",
     "TaskConflictError",
     "TaskListResponse",
     "TaskNotFoundError",
