@@ -179,6 +179,23 @@ async def test_workers_are_told_of_a_cancellation(conn, connect):
     assert payloads == [str(task)]
 
 
+async def test_workers_are_told_of_what_was_settled_while_it_ran(conn, connect, worker):
+    """A step by its own id, a task by its own; of a step that does not run nobody is told."""
+    listener = await connect()
+    payloads = []
+    await listener.add_listener("tasker_cancelled", lambda *facts: payloads.append(facts[-1]))
+    task = await begin_one(conn, template({"a": [], "b": ["a"]}))
+    await worker.claim()
+
+    await resolve(conn, task, "b")
+    await resolve(conn, task, "a", force=True)
+    other = await begin_one(conn, template(name="other"))
+    await resolve_task(conn, other, **BY)
+
+    await listener.fetch("select")
+    assert payloads == [str(await step_id(conn, task, "a")), str(other)]
+
+
 async def test_an_unknown_task_cannot_be_cancelled(conn):
     """The error says that there is none."""
     with pytest.raises(UnknownTask):

@@ -58,6 +58,7 @@ class ContextParts(TypedDict, total=False):
     task_version: str
     namespace: str
     environment: str
+    is_cancelled: bool
 
 
 def build_context(
@@ -80,6 +81,7 @@ def build_context(
             `checkpoint`: what an earlier run of the step left.
             `attempt`: counted from 1; `max_attempts`: how many there are, 3.
             `environment`: whose overrides of the template hold, "test".
+            `is_cancelled`: the attempt does not count any more, which a handler may ask.
             Ids and names, if the handler looks at them.
 
     Raises:

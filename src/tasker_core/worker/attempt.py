@@ -98,6 +98,7 @@ class Attempt:
             checkpoint_text=claim.checkpoint,
             host=self,
         )
+        context._loan = self
         if plan.events:
             self.seen = context
         return context
