@@ -39,6 +39,8 @@ from tasker_core.client import (
     StepAuditResponse,
     StepCause,
     StepResponse,
+    TaskActionOutcome,
+    TaskActionsResponse,
     TaskConflictError,
     TaskerClient,
     TaskerClientError,
@@ -100,6 +102,9 @@ try:
         assert_type(client.get_performance_metrics(hours=24), dict[str, Any])
         assert_type(client.get_bottlenecks(limit=10, min_executions=5), dict[str, Any])
         assert_type(client.health_check(), HealthResponse)
+        acted = client.act_on_tasks("reset", where={"failed_step": "pay"}, reason="mended")
+        assert_type(acted, TaskActionsResponse)
+        assert_type(acted.items, list[TaskActionOutcome])
 except (
     TaskNotFoundError,
     TaskConflictError,
