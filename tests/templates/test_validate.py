@@ -221,3 +221,11 @@ def test_results_without_schema_are_mentioned():
     report, _ = check(step("a"))
 
     assert [(f.code, f.severity) for f in report.findings] == [("NO_RESULT_SCHEMA", Severity.INFO)]
+
+
+def test_a_validation_without_a_schema_is_told():
+    """There is nothing that the step's results could be held against."""
+    _, (finding,) = check(step("a", more="result_validation: enforce"))
+
+    assert (finding.code, finding.severity) == ("RESULT_VALIDATION_UNUSED", Severity.WARNING)
+    assert finding.path == "/steps/0/result_validation"

@@ -359,6 +359,11 @@ def _check_overrides(steps: _Steps, environments: dict[str, Any]) -> None:
 
 def _check_result_schemas(steps: _Steps) -> None:
     for name in steps.position:
+        validation = steps[name].get("result_validation", "off")
+        if validation != "off" and "result_schema" not in steps[name]:
+            message = f"{name} has no result_schema, so that there is nothing to {validation}"
+            path = steps.path(name, "result_validation")
+            steps.findings.warning("RESULT_VALIDATION_UNUSED", path, message, "add result_schema")
         if "result_schema" not in steps[name]:
             message = f"{name} does not say what its result looks like"
             steps.findings.info("NO_RESULT_SCHEMA", steps.path(name), message, "add result_schema")

@@ -20,6 +20,7 @@ from tasker_core.handlers.result import MAX_MESSAGE, StepHandlerResult, result_f
 from tasker_core.payload import decode, encode, storable_text
 from tasker_core.worker.lookup import EarlierResults, Lookup
 from tasker_core.worker.plan import StepPlan
+from tasker_core.worker.results import ResultMisfit
 
 if TYPE_CHECKING:
     from tasker_core.worker.transaction import OpenTransaction, Transactions
@@ -138,6 +139,9 @@ class Attempt:
         except NotStorable as error:
             result = _invalid_result(str(error), error.pointer)
             ended = self._failure(result, seconds)
+        except ResultMisfit as misfit:
+            result = misfit.failure
+            ended = self._failure(result, seconds)
         except Exception as error:  # whatever an application's object does when it is read
             message = result_from_exception(error).error_message or ""
             result = _invalid_result(f"{type(error).__name__}: {message}", "")
@@ -160,11 +164,14 @@ class Attempt:
                 None,
                 checkpoint=encode(_checkpoint(checkpoint, claim.checkpoint), max_bytes=max_bytes),
             )
+        text = encode(result.result or {}, max_bytes=max_bytes)
+        if self.plan.result_check is not None:
+            self.plan.result_check(text)
         return Finished(
             claim.task_uuid,
             claim.step_no,
             claim.attempt,
-            encode(result.result or {}, max_bytes=max_bytes),
+            text,
             None,
             metadata=self._metadata(result.metadata, claim.checkpoint),
             execution_ms=seconds * 1000,

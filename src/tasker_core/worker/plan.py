@@ -22,6 +22,7 @@ from tasker_core.templates.fate import GATES
 from tasker_core.templates.graph import ancestors
 from tasker_core.templates.model import EventDeclaration, TaskTemplate
 from tasker_core.worker.broken import BROKEN
+from tasker_core.worker.results import ResultCheck
 
 QUICK_SECONDS = 0.0005
 FEW_ANCESTORS = 256
@@ -44,6 +45,7 @@ class StepPlan:
     parents: frozenset[str] = frozenset()  # by their names in the template
     expands: bool = False  # its result may add steps to the task
     events: tuple[EventDeclaration, ...] = ()  # that it publishes
+    result_check: ResultCheck | None = None  # None: results are as they are
     has_warned: bool = False
     _ancestors: frozenset[str] | None = field(default=None)
 
@@ -134,6 +136,7 @@ class PlanBook:
             parents=frozenset(step.dependencies),
             expands=step.type in GATES,
             events=step.publishes_events,
+            result_check=ResultCheck.of(template, step),
         )
         _warn_of_strangers(plan)
         return plan
