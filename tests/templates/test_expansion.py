@@ -409,11 +409,14 @@ def test_a_batch_has_its_limits(monkeypatch):
     template = build(cut=("batchable", []), cut_work=("batch_worker", ["cut"]))
     existing = [ExistingStep(1, "cut", "cut", True)]
     instances = {str(n): {} for n in range(6)}
-    assert len(expand_batch(template, existing, "cut", "cut_work", instances).steps) == 6
+    assert (
+        len(expand_batch(template, existing, "cut", "cut_work", instances, BatchConfig()).steps)
+        == 6
+    )
 
     monkeypatch.setattr("tasker_core.templates.expansion.MAX_STEPS", 6)
     with pytest.raises(InvalidExpansion, match="more steps than a task can number"):
-        expand_batch(template, existing, "cut", "cut_work", instances)
+        expand_batch(template, existing, "cut", "cut_work", instances, BatchConfig())
     monkeypatch.setattr("tasker_core.templates.expansion.MAX_BATCHES", 5)
     with pytest.raises(InvalidExpansion, match="into 6 batches; at most 5"):
-        expand_batch(template, existing, "cut", "cut_work", instances)
+        expand_batch(template, existing, "cut", "cut_work", instances, BatchConfig())
