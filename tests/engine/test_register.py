@@ -211,3 +211,20 @@ async def test_the_overrides_in_force_are_those_of_the_definition_in_force(conn)
     await register_template(conn, in_test(timeout_seconds=5), force=True)
     assert await timeout() == 5
     assert (await shelf.find(conn, "shop", "flow")).template_uuid == first.template_uuid
+
+
+async def test_plain_sql_says_its_environment(conn):
+    """By its argument, else by the setting of the database or the session."""
+    await register_template(conn, in_test(retry={"max_attempts": 1}))
+    create = "select tasker.create_task('shop', 'flow', '{}')"
+
+    async def attempts(call):
+        task = await conn.fetchval(call)
+        return await conn.fetchval(
+            "select max_attempts from tasker.steps where task_uuid = $1", task
+        )
+
+    assert await attempts(create) == 3
+    assert await attempts(create[:-1] + ", environment => 'test')") == 1
+    await conn.execute("set tasker.environment = 'test'")
+    assert await attempts(create) == 1
