@@ -25,6 +25,7 @@ TABLES = [
     "attempts",
     "changes",
     "workers",
+    "dlq_entries",
 ]
 
 

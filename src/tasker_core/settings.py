@@ -127,6 +127,12 @@ class Settings(BaseSettings):
         "How often an idle worker looks by itself, should a wake-up be lost.", 5.0
     )
     sweep_seconds: float = _positive("How often leases, time-outs and schedules are checked.", 5.0)
+    stale_after_minutes: float = Field(
+        60.0,
+        gt=0,
+        le=10_080,
+        description="From when the report calls a task stale whose template does not say.",
+    )
     retention_days: float | None = Field(
         None,
         gt=0,

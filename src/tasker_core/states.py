@@ -1,4 +1,4 @@
-"""The states of tasks and steps, and which may follow which.
+"""The states of tasks, steps and dead letters, and which may follow which.
 
 This is the only table of legal transitions. The SQL functions make the moves;
 the tests hold every move that they record against this page.
@@ -43,6 +43,25 @@ class StepState(StrEnum):
     # Legal in filters, never stored.
     ENQUEUED_FOR_ORCHESTRATION = "enqueued_for_orchestration"
     ENQUEUED_AS_ERROR_FOR_ORCHESTRATION = "enqueued_as_error_for_orchestration"
+
+
+class DlqReason(StrEnum):
+    """Why a task was put aside."""
+
+    STALENESS_TIMEOUT = "staleness_timeout"  # over a limit of its template
+    MAX_RETRIES_EXCEEDED = "max_retries_exceeded"  # given up after a step failed for good
+    DEPENDENCY_CYCLE_DETECTED = "dependency_cycle_detected"  # for old clients; refused earlier
+    WORKER_UNAVAILABLE = "worker_unavailable"  # stale, as no live worker has its handlers
+    MANUAL_DLQ = "manual_dlq"  # on an operator's word
+
+
+class DlqStatus(StrEnum):
+    """Where an investigation stands."""
+
+    PENDING = "pending"
+    MANUALLY_RESOLVED = "manually_resolved"
+    PERMANENTLY_FAILED = "permanently_failed"
+    CANCELLED = "cancelled"
 
 
 TASK_TERMINAL = frozenset(

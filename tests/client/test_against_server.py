@@ -131,3 +131,24 @@ async def test_the_sync_client_over_a_socket(clean_database: str, conn: Any) -> 
     assert status == "steps_in_process"
     with pytest.raises(TaskerConnectionError):
         await asyncio.to_thread(TaskerClient(base_url=url, max_retries=0).health_check)
+
+
+async def test_dead_letters(client: AsyncTaskerClient, conn: Any) -> None:
+    """Put aside, find, resolve once, count."""
+    task = await begin_one(conn, template())
+    made = await client.create_dlq_entry(task, reason="odd", metadata={"ticket": 7})
+    entry = made["dlq_entry_uuid"]
+
+    assert await client.get_dlq_entry(task) == made
+    assert await client.list_dlq_entries(resolution_status="pending", task_uuid=task) == [made]
+    assert (await client.get_investigation_queue(limit=1))[0]["dlq_entry_uuid"] == entry
+    assert (await client.get_staleness_monitoring())[0]["task_uuid"] == str(task)
+    done = await client.update_dlq_investigation(entry, resolution_status="permanently_failed")
+    assert done["entry"]["resolved_by"] == "tasker-core-python"
+    with pytest.raises(TaskConflictError):
+        await client.update_dlq_investigation(entry, resolution_status="cancelled")
+    opened = await client.update_dlq_investigation(entry, resolution_notes="n", reopen=True)
+    assert opened["entry"]["resolution_status"] == "pending"
+    assert (await client.get_dlq_stats())[0]["pending"] == 1
+    with pytest.raises(TaskNotFoundError):
+        await client.get_dlq_entry(made["dlq_entry_uuid"])

@@ -39,6 +39,7 @@ from support.flows import (
 from support.invariants import check_history, check_invariants
 from tasker_core.engine.claim import Claim, list_lanes
 from tasker_core.engine.create import NewTask, create_tasks, identity_hash
+from tasker_core.engine.dlq import add_entry, get_entry, update_entry
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.inspect import TaskFilter, count_tasks, list_attempts, list_tasks
 from tasker_core.engine.operate import (
@@ -51,8 +52,8 @@ from tasker_core.engine.operate import (
 )
 from tasker_core.engine.register import TemplateShelf, register_template
 from tasker_core.engine.sweep import sweep
-from tasker_core.errors import DuplicateTask, TemplateChanged, TransitionRefused
-from tasker_core.states import StepState, TaskState
+from tasker_core.errors import DlqEntryPending, DuplicateTask, TemplateChanged, TransitionRefused
+from tasker_core.states import DlqStatus, StepState, TaskState
 
 S = StepState
 BY = {"actor": "ann", "reason": "-"}
@@ -307,6 +308,12 @@ async def drive_home(conn: asyncpg.Connection, clock: Clock) -> None:
         failures = await conn.fetch(
             "select task_uuid, step_uuid from tasker.step_states where state = 'error'"
         )
+        if not failures:  # a task that time has ended goes on with whatever is settled
+            failures = await conn.fetch(
+                "select distinct on (task_uuid) task_uuid, step_uuid "
+                "from tasker.step_states as step join tasker.tasks as task using (task_uuid) "
+                "where task.state = 'error' and step.state = 'pending'"
+            )
         for row in failures:
             await resolve_step(conn, row["task_uuid"], row["step_uuid"], **BY)
     left = await list_tasks(conn, TaskFilter(), limit=100, offset=0)
@@ -575,6 +582,162 @@ async def test_finish_meets_sweep(conn, clock, meeting, commits):
     assert await state(conn, task) is (
         TaskState.COMPLETE if commits else TaskState.WAITING_FOR_RETRY
     )
+
+
+# --- time runs out -------------------------------------------------------------------------
+
+TEN_MINUTES = {"lifecycle": {"max_duration_minutes": 10}}
+
+
+@pytest.fixture
+async def late(conn, clock, meeting) -> tuple[UUID, Worker, Claim]:
+    """A task that is over its duration while a step of it runs; its worker is the second."""
+    task = await begin_one(conn, template(CHAIN, **TEN_MINUTES))
+    worker = Worker(meeting.two, lease=timedelta(hours=1))
+    claim = await worker.claim_one()
+    await clock.advance(600)
+    return task, worker, claim
+
+
+@pairs
+async def test_timeout_meets_finish(conn, late, meeting, commits):
+    """The result waits, and is refused if the task is ended."""
+    task, worker, claim = late
+    _, work = await meeting.hold(
+        lambda: sweep(meeting.one), lambda: worker.succeed(claim, claim=5), commits
+    )
+
+    assert meeting.waited
+    assert [one.reason for one in work.refusals] == ["the task ran out of time"] * commits
+    assert names(work.claims) == ([] if commits else ["b"])
+    assert await state(conn, task) is (TaskState.ERROR if commits else TaskState.STEPS_IN_PROCESS)
+
+
+@pairs
+async def test_finish_meets_timeout(conn, late, meeting, commits):
+    """The sweep passes over a task that is being finished, and ends it the next time."""
+    task, worker, claim = late
+    worker.conn = meeting.one
+    await meeting.hold(lambda: worker.succeed(claim), lambda: sweep(meeting.two), commits)
+
+    assert not meeting.waited
+    assert await state(conn, task) is TaskState.STEPS_IN_PROCESS
+    await sweep(conn)
+    assert (await states(conn, task))["a"] is (S.COMPLETE if commits else S.ERROR)
+    assert await state(conn, task) is TaskState.ERROR
+
+
+@pairs
+async def test_claim_meets_timeout(conn, clock, meeting, commits):
+    """The sweep waits until it knows where the step is; nobody keeps it."""
+    task = await begin_one(conn, template(CHAIN, **TEN_MINUTES))
+    await clock.advance(600)
+    one = Worker(meeting.one)
+    claims, _ = await meeting.hold(one.claim, lambda: sweep(meeting.two), commits)
+
+    assert names(claims) == ["a"]
+    assert (await states(conn, task))["a"] is (S.ERROR if commits else S.PENDING)
+    assert await state(conn, task) is TaskState.ERROR
+
+
+@pairs
+async def test_timeout_meets_cancel(conn, late, meeting, commits):
+    """Whoever comes first ends the task; a cancel that comes second is refused."""
+    task, _, _ = late
+    _, refusal = await meeting.hold(
+        lambda: sweep(meeting.one), lambda: cancel_task(meeting.two, task, **BY), commits
+    )
+
+    assert isinstance(refusal, TransitionRefused) == commits
+    assert await state(conn, task) is (TaskState.ERROR if commits else TaskState.CANCELLED)
+
+
+@pairs
+async def test_cancel_meets_timeout(conn, late, meeting, commits):
+    """The sweep passes over a task that is being cancelled; the next one sees what became of it."""
+    task, _, _ = late
+    await meeting.hold(
+        lambda: cancel_task(meeting.one, task, **BY), lambda: sweep(meeting.two), commits
+    )
+    await sweep(conn)
+    assert await state(conn, task) is (TaskState.CANCELLED if commits else TaskState.ERROR)
+    assert await conn.fetchval("select count(*) from tasker.dlq_entries") == (not commits)
+
+
+@pytest.fixture
+async def blocked(conn, clock) -> tuple[UUID, UUID]:
+    """A task that is to be given up by now, and its step in error."""
+    task = await begin_one(conn, template(CHAIN, give_up_after=60))
+    worker = Worker(conn)
+    await worker.fail(await worker.claim_one(), retryable=False)
+    await clock.advance(60)
+    return task, await step_id(conn, task, "a")
+
+
+@pairs
+async def test_giving_up_meets_reset(conn, blocked, meeting, commits):
+    """The reset waits, and lets the task go on either way."""
+    task, step = blocked
+    _, error = await meeting.hold(
+        lambda: sweep(meeting.one), lambda: reset_step(meeting.two, task, step, **BY), commits
+    )
+
+    assert error is None
+    assert await state(conn, task) is TaskState.STEPS_IN_PROCESS
+    assert await conn.fetchval("select look_at > tasker.now() from tasker.watched")
+
+
+@pairs
+async def test_reset_meets_giving_up(conn, blocked, meeting, commits):
+    """The sweep passes over the task; the next one gives it up unless it was reset."""
+    task, step = blocked
+    await meeting.hold(
+        lambda: reset_step(meeting.one, task, step, **BY), lambda: sweep(meeting.two), commits
+    )
+    await sweep(conn)
+
+    assert await state(conn, task) is (TaskState.STEPS_IN_PROCESS if commits else TaskState.ERROR)
+
+
+@pairs
+async def test_timeout_meets_timeout(conn, late, meeting, commits):
+    """Two sweeps make one entry."""
+    task, _, _ = late
+    await meeting.hold(lambda: sweep(meeting.one), lambda: sweep(meeting.two), commits)
+    await sweep(conn)
+
+    assert await state(conn, task) is TaskState.ERROR
+    assert await conn.fetchval("select count(*) from tasker.dlq_entries") == 1
+
+
+@pairs
+async def test_two_operators_put_one_task_aside(conn, meeting, commits):
+    """The second waits, and is told of the first one's entry."""
+    task = await begin_one(conn, template())
+    _, second = await meeting.hold(
+        lambda: add_entry(meeting.one, task, **BY),
+        lambda: add_entry(meeting.two, task, **BY),
+        commits,
+    )
+
+    assert meeting.waited
+    assert isinstance(second, DlqEntryPending) == commits
+    assert await conn.fetchval("select count(*) from tasker.dlq_entries") == 1
+
+
+@pairs
+async def test_two_operators_resolve_one_entry(conn, meeting, commits):
+    """The second is refused, unless the first is undone."""
+    entry = await add_entry(conn, await begin_one(conn, template()), **BY)
+    _, second = await meeting.hold(
+        lambda: update_entry(meeting.one, entry, status=DlqStatus.CANCELLED, actor="ann"),
+        lambda: update_entry(meeting.two, entry, status=DlqStatus.MANUALLY_RESOLVED, actor="bob"),
+        commits,
+    )
+
+    assert meeting.waited
+    assert isinstance(second, TransitionRefused) == commits
+    assert (await get_entry(conn, entry)).resolved_by == ("ann" if commits else "bob")
 
 
 @pairs

@@ -16,6 +16,7 @@ from support.flows import CHAIN, ONE, Worker, begin, begin_one, template
 from tasker_core.engine import retention as pruning
 from tasker_core.engine.claim import Claim
 from tasker_core.engine.create import NewTask, create_task
+from tasker_core.engine.dlq import add_entry, update_entry
 from tasker_core.engine.ids import step_uuid
 from tasker_core.engine.inspect import TaskFilter, count_tasks, list_tasks
 from tasker_core.engine.operate import cancel_task, reset_step, resolve_step
@@ -23,6 +24,7 @@ from tasker_core.engine.register import TemplateShelf, register_template
 from tasker_core.engine.retention import Pruned, Retention, count_prunable, prune_tasks
 from tasker_core.errors import DuplicateTask, UnknownTask
 from tasker_core.settings import Settings
+from tasker_core.states import DlqStatus
 
 BY = {"actor": "ann", "reason": "-"}
 DAY = timedelta(days=1)
@@ -488,3 +490,14 @@ async def test_it_rests_after_a_pass_and_pauses_in_it(conn, clock):
     assert 0 < wait <= pruning.REST_SECONDS
     assert await Retention(Settings()).turn(conn) == (0, float("inf"))
     assert len(await remaining(conn)) == 1
+
+
+async def test_a_task_with_a_pending_dead_letter_stays(conn):
+    """It leaves with all its dead letters once the investigation is over."""
+    (task,) = await ended(conn)
+    await conn.execute("update tasker.tasks set completed_at = completed_at - interval '9 days'")
+    entry = await add_entry(conn, task, **BY)
+    assert await prune_all(conn, older_than=timedelta()) == 0
+    await update_entry(conn, entry, status=DlqStatus.CANCELLED)
+    assert await prune_all(conn, older_than=timedelta()) == 1
+    assert not any((await everything(conn)).values())

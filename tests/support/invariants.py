@@ -108,6 +108,17 @@ _RULES = {
             when failed_count > 0 then 'blocked_by_failures'
             else 'complete'
         end""",
+    "a living task of a template with limits is watched": """
+        select task.* from tasker.tasks as task
+        join tasker.templates as template using (template_uuid)
+        left join tasker.watched as watched using (task_uuid)
+        where task.completed_at is null and template.limits ? 'look_after'
+            and watched.task_uuid is null""",
+    "a dead letter shows the task in the state that it was put aside in": """
+        select entry.* from tasker.dlq_entries as entry
+        join tasker.tasks as task using (task_uuid)
+        where entry.entered_at < task.created_at or entry.updated_at < entry.entered_at
+            or entry.snapshot -> 'task' ->> 'state' <> entry.original_state""",
     "a step has a time of completion exactly when it has ended (I17)": """
         select * from seen where (completed_at is not null)
             <> (state in ('complete', 'resolved_manually', 'cancelled'))""",

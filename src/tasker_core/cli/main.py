@@ -29,6 +29,7 @@ class Entry(NamedTuple):
 ENTRIES = {
     "dev": Entry("dev", "Run everything here: database, server, worker, and reload."),
     "task": Entry("task", "Create tasks, look at them, watch them, and step in."),
+    "dlq": Entry("dlq", "Look after dead letters: tasks put aside for a person."),
     "template": Entry("template", "Check, register and generate templates."),
     "analytics": Entry("analytics", "Measure how tasks and steps do."),
     "server": Entry("processes", "Run the HTTP server."),

@@ -35,6 +35,9 @@ STYLES = {
     "waiting_for_retry": "yellow",
     "pending": "dim",
     "warning": "yellow",
+    "stale": "bold red",
+    "healthy": "green",
+    "permanently_failed": "bold red",
     "info": "dim",
 }
 
@@ -141,7 +144,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
 
     made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for column in columns:
-        made.add_column(column, overflow="ellipsis", no_wrap=column in ("TASK", "STEP"))
+        made.add_column(column, overflow="ellipsis", no_wrap=column in ("TASK", "STEP", "ENTRY"))
     for row in rows:
         made.add_row(*(cell(value) for value in row))
     return made

@@ -297,6 +297,8 @@ def _line(transition: dict[str, Any]) -> Text:
         text.append(f"  attempt {transition['attempt']}", "dim")
     if transition["actor"]:
         text.append(f"  by {visible(transition['actor'])}: {visible(transition['reason'] or '')}")
+    elif transition["reason"]:
+        text.append(f"  {visible(transition['reason'])}")
     if transition["error"]:
         text.append(f"  {visible(transition['error'])}", "red")
     return text

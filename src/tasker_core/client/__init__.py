@@ -1,6 +1,7 @@
 """The HTTP API as Python functions: `TaskerClient`, and `AsyncTaskerClient` for async code.
 
 client.py   the two clients, alike but for `await`
+dlq.py      their part for dead letters
 calls.py    what each function asks for, and how the answer is read
 address.py  which server, and with which credentials
 answers.py  what comes back

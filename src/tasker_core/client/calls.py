@@ -220,6 +220,63 @@ def get_bottlenecks(
     return Call("GET", "/v1/analytics/bottlenecks", dict, query=query)
 
 
+def list_dlq_entries(
+    limit: int, offset: int, filters: Mapping[str, Any]
+) -> Call[list[dict[str, Any]]]:
+    query = _given(limit=limit, offset=offset, **filters)
+    return Call("GET", "/v1/dlq", list, query=query)
+
+
+def get_dlq_entry(task_uuid: UUID | str) -> Call[dict[str, Any]]:
+    return Call("GET", f"/v1/dlq/task/{_uuid('task_uuid', task_uuid)}", dict)
+
+
+def create_dlq_entry(
+    task_uuid: UUID | str, reason: str, actor: str, metadata: Mapping[str, Any] | None
+) -> Call[dict[str, Any]]:
+    body = {
+        "task_uuid": str(_uuid("task_uuid", task_uuid)),
+        "reason": reason,
+        "entered_by": actor,
+        "metadata": metadata,
+    }
+    return Call("POST", "/v1/dlq", dict, body=body)
+
+
+def update_dlq_investigation(
+    dlq_entry_uuid: UUID | str,
+    *,
+    resolution_status: str | None,
+    resolution_notes: str | None,
+    resolved_by: str | None,
+    metadata: Mapping[str, Any] | None,
+    reopen: bool,
+    initiator: str,
+) -> Call[dict[str, Any]]:
+    changes = {
+        "resolution_status": resolution_status,
+        "resolution_notes": resolution_notes,
+        "resolved_by": resolved_by or (initiator if resolution_status else None),
+        "metadata": metadata,
+        "reopen": reopen or None,
+    }
+    given = {key: value for key, value in changes.items() if value is not None}
+    path = f"/v1/dlq/entry/{_uuid('dlq_entry_uuid', dlq_entry_uuid)}"
+    return Call("PATCH", path, dict, body=given)
+
+
+def get_dlq_stats() -> Call[list[dict[str, Any]]]:
+    return Call("GET", "/v1/dlq/stats", list)
+
+
+def get_investigation_queue(limit: int) -> Call[list[dict[str, Any]]]:
+    return Call("GET", "/v1/dlq/investigation-queue", list, query={"limit": limit})
+
+
+def get_staleness_monitoring(limit: int) -> Call[list[dict[str, Any]]]:
+    return Call("GET", "/v1/dlq/staleness", list, query={"limit": limit})
+
+
 def health_check() -> Call[HealthResponse]:
     return Call("GET", "/health", _health)
 

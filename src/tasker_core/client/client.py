@@ -27,6 +27,7 @@ from tasker_core.client.answers import (
     TaskResponse,
 )
 from tasker_core.client.calls import Call
+from tasker_core.client.dlq import AsyncDlqCalls, DlqCalls
 from tasker_core.client.errors import (
     TaskerClientError,
     TaskerConnectionError,
@@ -131,7 +132,7 @@ class _Client:
         return calls.rest_before(retry, None)
 
 
-class TaskerClient(_Client):
+class TaskerClient(DlqCalls, _Client):
     """Talks to a Tasker server.
 
     Args:
@@ -416,7 +417,7 @@ class TaskerClient(_Client):
             time.sleep(rest)
 
 
-class AsyncTaskerClient(_Client):
+class AsyncTaskerClient(AsyncDlqCalls, _Client):
     """Talks to a Tasker server from async code: `TaskerClient` with `await`, see there."""
 
     async def create_task(

@@ -11,6 +11,8 @@
     expand     a decision or a batch adds steps, in the transaction of its result
     retry      how long a failed step rests
     sweep      what was dropped is taken back
+    staleness  what is over its time is ended, or put aside for a person
+    dlq        the tasks put aside: investigations, each with a snapshot
     operate    an operator cancels, resets, resolves, completes
     inspect    what may be read
     analytics  what may be measured

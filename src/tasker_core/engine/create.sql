@@ -71,6 +71,13 @@ begin
     join tasker.template_steps as step using (template_uuid)
     where step.is_initial and step.parents = '{}';
 
+    if exists (
+        select from tasker.templates as template
+        where template.template_uuid = any (template_uuids) and template.limits ? 'look_after'
+    ) then
+        perform tasker.watch_tasks(moment, task_uuids);
+    end if;
+
     perform pg_notify('tasker_ready', template.namespace)
     from tasker.templates as template
     where template.template_uuid = any (template_uuids);
@@ -216,16 +223,6 @@ begin
         );
     end if;
 end;
-$$;
-
--- Make a UUIDv7; its source is RFC 9562, section 5.7.
-create function tasker.new_uuid() returns uuid
-language sql volatile
-as $$
-    select concat(
-        lpad(to_hex(floor(extract(epoch from tasker.now()) * 1000)::bigint), 12, '0'), '7',
-        right(replace(gen_random_uuid()::text, '-', ''), 19)
-    )::uuid
 $$;
 
 -- Refuse the identities of tasks that have left. The new tasks are there already, so a task

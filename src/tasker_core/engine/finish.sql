@@ -432,6 +432,7 @@ begin
                 -- a success with an error beside it: the mark of an operator's hand
                 when past.outcome in ('complete', 'resolved_manually') and past.error is not null
                     then 'an operator settled it'
+                when past.error ->> 'error_type' = 'task_timeout' then 'the task ran out of time'
                 else 'its lease had ended'
             end
         from unnest(task_uuids, step_nos, attempts) as given (task_uuid, step_no, attempt)
@@ -440,7 +441,7 @@ begin
             or past.worker_uuid <> by_worker
             or past.outcome in ('cancelled', 'resolved_manually')
             or (past.outcome = 'complete' and past.error is not null)
-            or past.error ->> 'error_type' = 'worker_lost'
+            or past.error ->> 'error_type' in ('worker_lost', 'task_timeout')
     loop
         return next message;
     end loop;

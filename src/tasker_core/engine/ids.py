@@ -12,7 +12,7 @@ import os
 import time
 from uuid import UUID
 
-from tasker_core.templates.limits import MAX_STEPS
+from tasker_core.templates.bounds import MAX_STEPS
 
 STEP_BITS = MAX_STEPS.bit_length()
 

@@ -141,7 +141,25 @@ begin
 end;
 $$;
 
--- End the running attempts of a task, or of one of its steps, from outside.
+-- Let nothing of a task run or begin: its running attempts end so, with this error, and
+-- what was enqueued or delayed is parked. Workers hear of it.
+create function tasker.stop_task(
+    moment timestamptz, its_task uuid, its_outcome text, its_error json
+)
+returns void
+language plpgsql
+as $$
+begin
+    -- ready before leases: a claim that is under way moves a step in this direction
+    delete from tasker.delayed as d where d.task_uuid = its_task;
+    delete from tasker.ready as r where r.task_uuid = its_task;
+    perform tasker.end_leases(moment, its_task, null, its_outcome, its_error);
+    perform pg_notify('tasker_cancelled', its_task::text);
+end;
+$$;
+
+-- End the running attempts of a task, or of one of its steps, from outside. A step that is
+-- settled by hand gets its state from whoever settles it.
 create function tasker.end_leases(
     moment timestamptz, its_task uuid, its_step_no int, its_outcome text, its_error json
 )
@@ -156,20 +174,22 @@ begin
         returning lease.*
     ),
 
-    counted as (
+    settled as (
         update tasker.steps as step
-        set attempt = ended.attempt
+        set
+            attempt = ended.attempt,
+            state = case
+                when its_outcome in ('cancelled', 'error') then its_outcome else step.state
+            end,
+            completed_at = case when its_outcome = 'cancelled' then moment end
         from ended
         where step.task_uuid = ended.task_uuid and step.step_no = ended.step_no
-            and its_outcome <> 'cancelled'
     ),
 
-    cancelled as (
-        update tasker.steps as step
-        set attempt = ended.attempt, state = 'cancelled', completed_at = moment
-        from ended
-        where step.task_uuid = ended.task_uuid and step.step_no = ended.step_no
-            and its_outcome = 'cancelled'
+    failed as (
+        update tasker.tasks as task
+        set failed_count = task.failed_count + (select count(*) from ended)
+        where task.task_uuid = its_task and its_outcome = 'error'
     )
 
     insert into tasker.attempts (
@@ -184,7 +204,7 @@ end;
 $$;
 
 -- Enqueue whatever may run again, and see where the task stands. A step that was parked
--- while it waited for a retry waits on.
+-- while it waited for a retry waits on; how long the task has taken is counted anew.
 create function tasker.resume_task(moment timestamptz, its_task uuid) returns void
 language plpgsql
 as $$
@@ -227,6 +247,7 @@ begin
     );
 
     perform tasker.advance_tasks(moment, array[its_task]);
+    perform tasker.watch_tasks(moment, array[its_task]);
     perform tasker.tell_ready(array[its_task]);
 end;
 $$;
@@ -274,7 +295,7 @@ begin
 end;
 $$;
 
--- Move a task on an operator's word.
+-- Move a task on an operator's word, or on its time's.
 create function tasker.change_task(
     moment timestamptz, its_task uuid, new_state text, its_action text, by_actor text, why text
 )

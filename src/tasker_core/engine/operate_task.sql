@@ -29,11 +29,8 @@ begin
     end if;
     moment := tasker.now();
 
-    -- ready before leases: a claim that is under way moves a step in this direction
-    delete from tasker.delayed as d where d.task_uuid = its_uuid;
-    delete from tasker.ready as r where r.task_uuid = its_uuid;
-    perform tasker.end_leases(
-        moment, its_uuid, null, 'cancelled',
+    perform tasker.stop_task(
+        moment, its_uuid, 'cancelled',
         '{"message": "the task was cancelled", "error_type": "cancelled", "retryable": false}'
     );
     perform tasker.record_action(
@@ -50,7 +47,6 @@ begin
     where step.task_uuid = its_uuid and step.state in ('pending', 'error');
 
     perform tasker.change_task(moment, its_uuid, 'cancelled', 'cancel', by_actor, why);
-    perform pg_notify('tasker_cancelled', its_uuid::text);
     state := 'cancelled';
 end;
 $$;
@@ -80,16 +76,12 @@ begin
     end if;
     moment := tasker.now();
 
-    -- ready before leases: a claim that is under way moves a step in this direction
-    delete from tasker.delayed as d where d.task_uuid = its_uuid;
-    delete from tasker.ready as r where r.task_uuid = its_uuid;
-    perform tasker.end_leases(
-        moment, its_uuid, null, 'cancelled',
+    perform tasker.stop_task(
+        moment, its_uuid, 'cancelled',
         '{"message": "an operator resolved the task", "error_type": "settled_by_operator",
           "retryable": false}'
     );
     perform tasker.change_task(moment, its_uuid, 'resolved_manually', 'resolve', by_actor, why);
-    perform pg_notify('tasker_cancelled', its_uuid::text);
     state := 'resolved_manually';
 end;
 $$;

@@ -18,9 +18,10 @@ from tasker_core.db.connect import Connection
 from tasker_core.engine.ids import new_uuid
 from tasker_core.errors import InvalidRequest, TemplateChanged, UnknownTemplate
 from tasker_core.payload import decode, encode
+from tasker_core.templates.bounds import MAX_STEPS
 from tasker_core.templates.environments import in_environment
 from tasker_core.templates.graph import initial_steps, version_sort_key
-from tasker_core.templates.limits import MAX_STEPS
+from tasker_core.templates.limits import limits_of
 from tasker_core.templates.model import StepDefinition, TaskTemplate
 
 MAX_BYTES = 64 * 1024 * 1024  # a hundred times a hundred steps, all joined, are 8 MB
@@ -77,9 +78,10 @@ async def _register(
 ) -> Registration:
     defined = [template.step(name) for name in names]
     none = ["[]"] * (len(names) - len(parents))
+    limits = limits_of(template)
     row = await conn.fetchrow(
         "select * from tasker.register_template($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, "
-        "$11, $12, $13, $14, $15, $16, $17, $18, $19, $20::json[], $21::json[])",
+        "$11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21::json[], $22::json[])",
         new_uuid(),
         template.namespace,
         template.name,
@@ -89,6 +91,7 @@ async def _register(
         encode(template.definition, max_bytes=MAX_BYTES),
         template.identity_strategy,
         template.on_failure == "halt",
+        None if limits is None else encode(limits),
         force,
         len(parents),
         names,

@@ -9,7 +9,8 @@
 
 create function tasker.register_template(
     new_uuid uuid, its_namespace text, its_name text, its_version text, its_version_key text,
-    its_digest text, its_definition json, its_identity_strategy text, halts boolean, forced boolean,
+    its_digest text, its_definition json, its_identity_strategy text, halts boolean,
+    its_limits jsonb, forced boolean,
     initial_count int, step_names text[], callables text[], methods text[], resolvers text[],
     max_attempts int[], backoffs text[], first_delays_ms int[], max_delays_ms int[],
     parents json[], children json[]
@@ -42,7 +43,7 @@ begin
 
     insert into tasker.templates as t values (
         new_uuid, its_namespace, its_name, its_version, its_version_key, its_digest, '',
-        its_definition, its_identity_strategy, halts, tasker.now()
+        its_definition, its_identity_strategy, halts, its_limits, tasker.now()
     )
     on conflict (namespace, name, version, digest, environment)
     do update set registered_at = tasker.now()
@@ -95,7 +96,7 @@ begin
     select
         new_uuid, base.namespace, base.name, base.version, base.version_key, base.digest,
         its_environment, its_definition, base.identity_strategy, base.halts_on_failure,
-        base.registered_at
+        base.limits, base.registered_at
     from tasker.templates as base
     where base.template_uuid = base_uuid
     on conflict (namespace, name, version, digest, environment) do nothing;

@@ -61,6 +61,8 @@ begin
     end if;
 
     -- every table with rows of a task; ready, delayed and leases have none of an ended one
+    delete from tasker.watched where task_uuid = any (gone);
+    delete from tasker.dlq_entries where task_uuid = any (gone);
     delete from tasker.changes where task_uuid = any (gone);
     delete from tasker.attempts where task_uuid = any (gone);
     delete from tasker.steps where task_uuid = any (gone);
@@ -95,7 +97,12 @@ select
     task.task_uuid,
     task.completed_at
 from tasker.tasks as task
-where task.completed_at is not null;
+where
+    task.completed_at is not null
+    and not exists (
+        select from tasker.dlq_entries as entry
+        where entry.task_uuid = task.task_uuid and entry.resolution_status = 'pending'
+    );
 
 -- The next tasks, in the order of their ids, that were created before a moment, ended or not.
 create function tasker.page_of_old_tasks(created_before timestamptz, after_uuid uuid, max_tasks int)

@@ -1,9 +1,10 @@
--- Take back what was dropped. Everyone may run it, now and then; one at a time does the work.
+-- Take back what was dropped, then end what is over its time. Everyone may run it, now and
+-- then; one at a time does the work.
 --
 -- out    how many attempts were taken back
--- locks  an advisory lock, the tasks of expired leases and of delayed steps, skipping those
---        that others hold, then leases: it waits for nobody
--- tells  channel tasker_ready
+-- locks  an advisory lock; the tasks of expired leases, of delayed steps and of those that
+--        are to be looked at, skipping what others hold; then delayed, ready, leases
+-- tells  channels tasker_ready, tasker_cancelled
 
 create function tasker.sweep(max_attempts int default 500) returns int
 language plpgsql
@@ -70,6 +71,7 @@ begin
         perform tasker.tell_ready(lost_tasks);
     end if;
     perform tasker.enqueue_due(tasker.now());
+    perform tasker.check_limits(); -- last: what was lost has been given its next attempt
     return lost.total;
 end;
 $$;

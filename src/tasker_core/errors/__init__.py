@@ -22,7 +22,8 @@
     ├─ RequestError                 the caller of the API
     │   ├─ InvalidRequest  InvalidContext  MissingIdempotencyKey
     │   ├─ DuplicateTask  TransitionRefused
-    │   └─ UnknownTask  UnknownStep
+    │   ├─ UnknownTask  UnknownStep
+    │   └─ UnknownDlqEntry  DlqEntryPending
     ├─ SetupError                   whoever installs and starts
     │   ├─ DatabaseNotConfigured  EmbeddedDatabaseError  DatabaseUnreachable
     │   ├─ SchemaOutOfDate  SchemaTooNew  MigrationChanged  SchemaInUse
@@ -436,6 +437,35 @@ class UnknownStep(RequestError):
     def __init__(self, task_uuid: object, step_uuid: object) -> None:
         self.task_uuid, self.step_uuid = str(task_uuid), str(step_uuid)
         super().__init__(f"task {task_uuid} has no step {step_uuid}")
+
+
+class UnknownDlqEntry(RequestError):
+    """There is no such dead letter, or the task has none."""
+
+    code = "unknown_dlq_entry"
+
+    def __init__(
+        self, *, dlq_entry_uuid: object | None = None, task_uuid: object | None = None
+    ) -> None:
+        self.dlq_entry_uuid, self.task_uuid = dlq_entry_uuid, task_uuid
+        super().__init__(
+            f"there is no dead letter {dlq_entry_uuid}"
+            if task_uuid is None
+            else f"task {task_uuid} has no dead letter"
+        )
+
+
+class DlqEntryPending(RequestError):
+    """The task has a pending dead letter already; there is one at a time."""
+
+    code = "dlq_entry_pending"
+
+    def __init__(self, task_uuid: object, dlq_entry_uuid: object) -> None:
+        self.task_uuid, self.dlq_entry_uuid = str(task_uuid), str(dlq_entry_uuid)
+        super().__init__(
+            f"task {task_uuid} has a pending dead letter already, {dlq_entry_uuid}; "
+            f"write into that one, or resolve it first"
+        )
 
 
 # --- whoever installs and starts ----------------------------------------------------

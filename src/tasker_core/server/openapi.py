@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from tasker_core.wire.actions import TaskActionsRequest
+from tasker_core.wire.dlq import DlqEntryRequest, DlqUpdate
 from tasker_core.wire.problems import MEDIA_TYPE, Problem
 from tasker_core.wire.steps import CompleteManually, ResetForRetry, ResolveManually
 from tasker_core.wire.tasks import CancelRequest, TaskRequest
@@ -22,6 +23,8 @@ _BODIES: tuple[type[BaseModel], ...] = (
     ResetForRetry,
     ResolveManually,
     CompleteManually,
+    DlqEntryRequest,
+    DlqUpdate,
 )
 
 

@@ -29,8 +29,10 @@ _BY_CLASS: dict[type[BaseException], tuple[int, str]] = {
     errors.UnknownTask: (404, "NOT_FOUND"),
     errors.UnknownStep: (404, "NOT_FOUND"),
     errors.UnknownTemplate: (404, "NOT_FOUND"),
+    errors.UnknownDlqEntry: (404, "NOT_FOUND"),
     errors.DuplicateTask: (409, "CONFLICT"),
     errors.TransitionRefused: (409, "CONFLICT"),
+    errors.DlqEntryPending: (409, "CONFLICT"),
     errors.TemplateChanged: (409, "CONFLICT"),
     errors.InvalidRequest: (422, "VALIDATION_ERROR"),
     errors.InvalidContext: (422, "VALIDATION_ERROR"),
@@ -202,6 +204,8 @@ def _wrong_fields(error: Exception) -> Iterable[FieldError]:
 def _facts(error: Exception) -> dict[str, Any]:
     if isinstance(error, errors.TransitionRefused):
         return {"current_state": error.state}
+    if isinstance(error, errors.DlqEntryPending):
+        return {"dlq_entry_uuid": error.dlq_entry_uuid}
     return {}
 
 

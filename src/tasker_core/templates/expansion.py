@@ -16,8 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasker_core.errors import InvalidExpansion
-from tasker_core.templates.fate import GATES, Course, in_order, steps_due
-from tasker_core.templates.limits import (
+from tasker_core.templates.bounds import (
     DEEP_DECISION,
     MANY_STEPS_PER_DECISION,
     MAX_BATCHES,
@@ -26,6 +25,7 @@ from tasker_core.templates.limits import (
     MAX_STEPS_PER_DECISION,
     decision_depths,
 )
+from tasker_core.templates.fate import GATES, Course, in_order, steps_due
 from tasker_core.templates.model import BatchConfig, StepDefinition, TaskTemplate
 
 

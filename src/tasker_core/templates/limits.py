@@ -1,37 +1,66 @@
-"""How much decisions and batches may add to a task, and how deep decisions may be nested.
+"""How long a task may take, as the database holds it.
 
-A template is finite, and so is what it leads to. The limits are there for the template
-that was written by a program, and for the analyzer that cuts too small.
-
-Source:
-    docs/concepts/expand.md, "Limits".
+`lifecycle` says it in minutes, `give_up_after` in seconds. Here both become one small
+object, stored beside the definition, that the sweep holds living tasks against.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from typing import Any
 
-MAX_STEPS = (1 << 20) - 1  # of a task: a step's number is the last 20 bits of its id
+from tasker_core.templates.model import Lifecycle, TaskTemplate
 
-MAX_STEPS_PER_DECISION = 100
-MANY_STEPS_PER_DECISION = 50  # a worker warns from here on
-MAX_DECISION_DEPTH = 20
-DEEP_DECISION = 10  # the deepest that nobody warns of
-MAX_BATCHES = 100_000
+SHORTEST_LOOK_SECONDS = 60
 
 
-def decision_depths(
-    parents: Mapping[str, Iterable[str]], decisions: Container[str]
-) -> dict[str, int]:
-    """Count the decisions on the longest path to each step, the step itself included.
+def limits_of(template: TaskTemplate) -> dict[str, Any] | None:
+    """Say what a template limits; None: its tasks may take as long as they like.
 
-    Args:
-        parents: The steps, parents before children, each with its parents.
+    Returns:
+        Seconds by name: `duration` for the whole task, and the states of a task for the
+        time in them (`blocked_by_failures` is `give_up_after`). What is not limited is
+        absent. Beside them
 
-    >>> decision_depths({"a": [], "b": ["a"], "c": ["b"], "d": ["a", "c"]}, {"b", "d"})
-    {'a': 0, 'b': 1, 'c': 1, 'd': 2}
+        - `fails`, `files`: whether a task over its duration or its time in a state ends in
+          `error`, and whether an entry of the dead-letter queue is made of it;
+        - `look_after`: seconds from a look at a task until it could be over a limit that
+          nothing tells of yet, at least a minute; absent when nothing is to be done at any.
+
+    >>> from tasker_core.templates.load import parse_template
+    >>> text = '''{name: a, namespace_name: b, version: 1.0.0, give_up_after: 90,
+    ...   lifecycle: {max_duration_minutes: 5, staleness_action: error},
+    ...   steps: [{name: one, handler: {callable: one}}]}'''
+    >>> limits_of(parse_template(text).template)
+    {'duration': 300, 'blocked_by_failures': 90, 'fails': True, 'files': False, 'look_after': 90}
     """
-    depths: dict[str, int] = {}
-    for name, above in parents.items():
-        depths[name] = max((depths[one] for one in above), default=0) + (name in decisions)
-    return depths
+    own = template.lifecycle or Lifecycle()
+    minutes = {
+        "duration": own.max_duration_minutes,
+        "waiting_for_dependencies": own.max_waiting_for_dependencies_minutes,
+        "waiting_for_retry": own.max_waiting_for_retry_minutes,
+        "steps_in_process": own.max_steps_in_process_minutes,
+    }
+    limits: dict[str, Any] = {
+        name: 60 * limit for name, limit in minutes.items() if limit is not None
+    }
+    fails, files = _action(own)
+    acting = list(limits.values()) if fails or files else []
+    if template.give_up_after is not None:
+        limits["blocked_by_failures"] = template.give_up_after
+        acting.append(limits["blocked_by_failures"])
+    if not limits:
+        return None
+    limits |= {"fails": fails, "files": files}
+    if acting:
+        limits["look_after"] = max(SHORTEST_LOOK_SECONDS, min(acting))
+    return limits
+
+
+def _action(own: Lifecycle) -> tuple[bool, bool]:
+    """Say whether a task over a limit ends in error, and whether a dead letter is written."""
+    fails, files = own.staleness_action != "none", own.staleness_action == "dlq"
+    if own.auto_fail_on_timeout is not None:
+        fails = own.auto_fail_on_timeout
+    if own.auto_dlq_on_timeout is not None:
+        files = own.auto_dlq_on_timeout
+    return fails, files

@@ -127,7 +127,7 @@ class SystemDependencies:
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
-    """How long a task may take before somebody is told. None: the global threshold."""
+    """How long a task may take; None: as long as it likes. See templates/limits.py."""
 
     max_duration_minutes: int | None = None
     max_waiting_for_dependencies_minutes: int | None = None

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tasker_core.templates.bounds import DEEP_DECISION, MAX_DECISION_DEPTH, decision_depths
 from tasker_core.templates.document import Path
 from tasker_core.templates.findings import Findings, did_you_mean, shown
 from tasker_core.templates.graph import find_cycles, topological_order
-from tasker_core.templates.limits import DEEP_DECISION, MAX_DECISION_DEPTH, decision_depths
 
 # The closure of n steps takes n² bits; beyond this, redundancy is not looked for.
 MAX_CLOSURE = 20_000

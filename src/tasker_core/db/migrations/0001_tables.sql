@@ -4,6 +4,7 @@
 -- when it is created, when a parent is done, and when an attempt ends.
 -- Hot: ready, delayed, leases. A step that is alive is in exactly one of them,
 -- and the row there is the message: no queue stands beside the tables.
+-- Beside them: watched and dlq_entries, of tasks that time may end or has ended.
 --
 -- A step is addressed by its task and its number in it, counted from 1. Task ids
 -- are UUIDv7 whose last 20 bits are zero; a step's public id is the task's id plus
@@ -21,6 +22,7 @@ create table tasker.templates (
     identity_strategy text not null
     check (identity_strategy in ('strict', 'caller_provided', 'always_unique')),
     halts_on_failure boolean not null,
+    limits jsonb, -- how long a task may take, see templates/limits.py; null: as long as it likes
     registered_at timestamptz not null, -- the latest one of a version is in force
     unique (namespace, name, version, digest, environment)
 );
@@ -194,12 +196,49 @@ create table tasker.changes (
     from_state text not null,
     to_state text not null,
     changed_at timestamptz not null,
-    action text not null, -- advance, cancel, reset, resolve, complete
+    action text not null, -- advance, cancel, reset, resolve, complete, or a limit's
     actor text,
     reason text,
     metadata json,
     primary key (task_uuid, change_no)
 );
+
+-- The living tasks of templates with limits, and when to look whether one is over its own.
+-- A row whose task has ended is taken away by the next look.
+create table tasker.watched (
+    task_uuid uuid primary key references tasker.tasks on delete cascade,
+    since timestamptz not null, -- creation, or the last time that an operator let it go on
+    look_at timestamptz not null -- before this moment it cannot be over any limit
+);
+
+create index watched_order on tasker.watched (look_at);
+
+-- The dead letters: investigations of tasks that were put aside for a person. Writing one,
+-- or closing it, never changes the task.
+create table tasker.dlq_entries (
+    dlq_entry_uuid uuid primary key,
+    task_uuid uuid not null,
+    original_state text not null, -- the task's, when the entry was made
+    dlq_reason text not null check (dlq_reason in (
+        'staleness_timeout', 'max_retries_exceeded', 'dependency_cycle_detected',
+        'worker_unavailable', 'manual_dlq'
+    )),
+    entered_at timestamptz not null,
+    updated_at timestamptz not null,
+    resolution_status text not null default 'pending' check (resolution_status in (
+        'pending', 'manually_resolved', 'permanently_failed', 'cancelled'
+    )),
+    resolved_at timestamptz,
+    resolution_notes text,
+    resolved_by text,
+    snapshot json not null, -- the task, its steps and its last changes at that moment
+    metadata jsonb,
+    check ((resolved_at is null) = (resolution_status = 'pending'))
+);
+
+create unique index dlq_pending on tasker.dlq_entries (task_uuid)
+where resolution_status = 'pending';
+create index dlq_of_task on tasker.dlq_entries (task_uuid, dlq_entry_uuid);
 
 create table tasker.workers (
     worker_uuid uuid primary key,

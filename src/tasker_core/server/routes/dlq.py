@@ -1,0 +1,233 @@
+"""/v1/dlq: dead letters, and the report of tasks that do not move."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import Query
+from pydantic import BaseModel, Field, TypeAdapter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tasker_core.engine import dlq
+from tasker_core.engine.staleness import list_staleness
+from tasker_core.errors import UnknownDlqEntry
+from tasker_core.server.auth import caller
+from tasker_core.server.backend import backend_of
+from tasker_core.server.body import read_request
+from tasker_core.server.openapi import body_of, problems_of
+from tasker_core.server.problems import Refusal
+from tasker_core.server.render_dlq import dlq_entry, dlq_stats, investigation, staleness
+from tasker_core.server.routes import Word, answer, answer_list
+from tasker_core.server.routes import router as new_router
+from tasker_core.states import DlqStatus
+from tasker_core.wire.dlq import (
+    DlqEntryRequest,
+    DlqEntryResponse,
+    DlqStatsResponse,
+    DlqUpdate,
+    DlqUpdateResponse,
+    InvestigationResponse,
+    ReasonWord,
+    StalenessResponse,
+    StatusWord,
+)
+
+router = new_router()
+
+_ENTRY_REQUEST: TypeAdapter[DlqEntryRequest] = TypeAdapter(DlqEntryRequest)
+_UPDATE: TypeAdapter[DlqUpdate] = TypeAdapter(DlqUpdate)
+_ENTRIES = TypeAdapter(list[DlqEntryResponse])
+_STATS = TypeAdapter(list[DlqStatsResponse])
+_QUEUE = TypeAdapter(list[InvestigationResponse])
+_STALENESS = TypeAdapter(list[StalenessResponse])
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+class DlqQuery(BaseModel):
+    """Which entries to list."""
+
+    resolution_status: StatusWord = None
+    dlq_reason: ReasonWord = None
+    namespace: Word = None
+    task_uuid: UUID | None = None
+    limit: int = Field(50, ge=1, le=200)
+    offset: int = Field(0, ge=0, le=1_000_000_000)
+
+
+@router.get(
+    "/v1/dlq",
+    operation_id="listDlqEntries",
+    responses={200: {"model": list[DlqEntryResponse]}, **problems_of(400, 503)},
+    tags=["dlq"],
+)
+async def list_entries(request: Request, wanted: Annotated[DlqQuery, Query()]) -> Response:
+    """List dead letters, the youngest first; X-Total-Count and Link tell of the others."""
+    filtered = dlq.DlqFilter(
+        status=wanted.resolution_status,
+        reason=wanted.dlq_reason,
+        namespace=wanted.namespace,
+        task_uuid=wanted.task_uuid,
+    )
+    async with backend_of(request).connection() as conn:
+        total = await dlq.count_entries(conn, filtered)
+        found = await dlq.list_entries(conn, filtered, limit=wanted.limit, offset=wanted.offset)
+    reply = answer_list(_ENTRIES, [dlq_entry(entry) for entry in found])
+    reply.headers["X-Total-Count"] = str(total)
+    if links := _links(wanted, total):
+        reply.headers["Link"] = links
+    return reply
+
+
+@router.post(
+    "/v1/dlq",
+    operation_id="createDlqEntry",
+    status_code=201,
+    responses={201: {"model": DlqEntryResponse}, **problems_of(400, 404, 409, 413, 415, 422, 503)},
+    openapi_extra=body_of("DlqEntryRequest"),
+    tags=["dlq"],
+)
+async def create(request: Request) -> Response:
+    """Put a task aside for a person; the task itself is not changed."""
+    asked = await read_request(request, _ENTRY_REQUEST)
+    async with backend_of(request).connection() as conn:
+        uuid = await dlq.add_entry(
+            conn,
+            asked.task_uuid,
+            actor=asked.entered_by or caller(request),
+            reason=asked.reason,
+            metadata=asked.metadata,
+        )
+        entry = await dlq.get_entry(conn, uuid)
+    return answer(dlq_entry(entry), 201, Location=f"/v1/dlq/task/{entry.task_uuid}")
+
+
+@router.get(
+    "/v1/dlq/task/{task_uuid}",
+    operation_id="getDlqEntryOfTask",
+    responses={200: {"model": DlqEntryResponse}, **problems_of(400, 404, 503)},
+    tags=["dlq"],
+)
+async def get_entry(
+    request: Request,
+    task_uuid: UUID,
+    all: Annotated[bool, Query(description="true: an array of all of them.")] = False,
+) -> Response:
+    """Read the youngest dead letter of a task."""
+    async with backend_of(request).connection() as conn:
+        found = await dlq.list_entries(
+            conn, dlq.DlqFilter(task_uuid=task_uuid), limit=1000 if all else 1
+        )
+    if not found:
+        raise UnknownDlqEntry(task_uuid=task_uuid)
+    if all:
+        return answer_list(_ENTRIES, [dlq_entry(entry) for entry in found])
+    return answer(dlq_entry(found[0]))
+
+
+@router.patch(
+    "/v1/dlq/entry/{dlq_entry_uuid}",
+    operation_id="updateDlqEntry",
+    responses={
+        200: {"model": DlqUpdateResponse},
+        **problems_of(400, 404, 409, 413, 415, 422, 503),
+    },
+    openapi_extra=body_of("DlqUpdate"),
+    tags=["dlq"],
+)
+async def update(request: Request, dlq_entry_uuid: UUID) -> Response:
+    """Write into a dead letter, resolve it, or reopen it; the task itself is not changed."""
+    asked = await read_request(request, _UPDATE)
+    if not (asked.reopen or any(value is not None for value in _given(asked))):
+        raise Refusal(
+            422,
+            "VALIDATION_ERROR",
+            "nothing is to be changed; give resolution_status, resolution_notes, resolved_by, "
+            "metadata or reopen",
+        )
+    status = asked.resolution_status
+    resolves = status not in (None, DlqStatus.PENDING)
+    async with backend_of(request).connection() as conn:
+        entry = await dlq.update_entry(
+            conn,
+            dlq_entry_uuid,
+            status=status,
+            notes=asked.resolution_notes,
+            actor=asked.resolved_by or (caller(request) if resolves else None),
+            metadata=asked.metadata,
+            reopen=asked.reopen,
+        )
+    return answer(
+        DlqUpdateResponse(
+            success=True,
+            message=f"the dead letter is {entry.resolution_status}",
+            dlq_entry_uuid=entry.dlq_entry_uuid,
+            entry=dlq_entry(entry),
+        )
+    )
+
+
+@router.get(
+    "/v1/dlq/stats",
+    operation_id="getDlqStats",
+    responses={200: {"model": list[DlqStatsResponse]}, **problems_of(503)},
+    tags=["dlq"],
+)
+async def stats(request: Request) -> Response:
+    """Count the dead letters by reason."""
+    async with backend_of(request).connection() as conn:
+        found = await dlq.dlq_stats(conn)
+    return answer_list(_STATS, [dlq_stats(one) for one in found])
+
+
+@router.get(
+    "/v1/dlq/investigation-queue",
+    operation_id="getInvestigationQueue",
+    responses={200: {"model": list[InvestigationResponse]}, **problems_of(400, 503)},
+    tags=["dlq"],
+)
+async def queue(request: Request, limit: Limit = 100) -> Response:
+    """List the pending dead letters, the most urgent first."""
+    async with backend_of(request).connection() as conn:
+        found = await dlq.investigation_queue(conn, limit=limit)
+    return answer_list(_QUEUE, [investigation(one) for one in found])
+
+
+@router.get(
+    "/v1/dlq/staleness",
+    operation_id="getStaleness",
+    responses={200: {"model": list[StalenessResponse]}, **problems_of(400, 503)},
+    tags=["dlq"],
+)
+async def report_staleness(request: Request, limit: Limit = 100) -> Response:
+    """Report how close living tasks are to being stale, the worst first."""
+    backend = backend_of(request)
+    default = timedelta(minutes=backend.settings.stale_after_minutes)
+    async with backend.connection() as conn:
+        found = await list_staleness(conn, limit=limit, default_limit=default)
+    return answer_list(_STALENESS, [staleness(one) for one in found])
+
+
+# --- helpers ----------------------------------------------------------------------------
+
+
+def _given(asked: DlqUpdate) -> tuple[object, ...]:
+    return (asked.resolution_status, asked.resolution_notes, asked.resolved_by, asked.metadata)
+
+
+def _links(wanted: DlqQuery, total: int) -> str:
+    """Name the pages before and after this one, as RFC 8288 has it."""
+    pages = {}
+    if wanted.offset > 0:
+        pages["prev"] = max(0, wanted.offset - wanted.limit)
+    if wanted.offset + wanted.limit < total:
+        pages["next"] = wanted.offset + wanted.limit
+    query = wanted.model_dump(mode="json", exclude_none=True)
+    return ", ".join(
+        f'</v1/dlq?{urlencode({**query, "offset": offset})}>; rel="{name}"'
+        for name, offset in pages.items()
+    )
