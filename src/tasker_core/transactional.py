@@ -3,11 +3,13 @@
 The task is part of it like every other row: there once it commits, gone if it rolls
 back. The checks are those of every way to create a task. A task that is refused leaves
 the transaction as it was, and usable. Without a transaction, the task is there at once.
+The environment of this process, TASKER_ENV, says which overrides of a template hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -20,7 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["NewTask", "create_task", "create_task_async", "create_tasks", "create_tasks_async"]
 
-_shelf = TemplateShelf()
+
+@cache
+def _shelf() -> TemplateShelf:
+    """Give the templates as they are in the environment of this process."""
+    from tasker_core.settings import Settings
+
+    return TemplateShelf(environment=Settings().environment)
 
 
 def create_task(
@@ -132,12 +140,12 @@ def create_tasks(connection: SyncConnection, new: Iterable[NewTask]) -> list[UUI
     Raises:
         DuplicateTask: Also when two of the requests are the same; `positions` says which.
     """
-    return _ids(ask_sync(connection, creating(_shelf, list(new))))
+    return _ids(ask_sync(connection, creating(_shelf(), list(new))))
 
 
 async def create_tasks_async(connection: AsyncConnection, new: Iterable[NewTask]) -> list[UUID]:
     """Create many tasks at once, all of them or none; see `create_tasks`."""
-    return _ids(await ask_async(connection, creating(_shelf, list(new))))
+    return _ids(await ask_async(connection, creating(_shelf(), list(new))))
 
 
 def _ids(created: Sequence[CreatedTask]) -> list[UUID]:

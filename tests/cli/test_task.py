@@ -117,7 +117,9 @@ def test_nothing_is_to_be_explained_of_a_task_that_is_done(task):
         (("steps", NOBODY), 4, "NOT_FOUND"),
         (("watch", NOBODY), 4, "NOT_FOUND"),
         (("why", NOBODY), 4, "NOT_FOUND"),
-        (("cancel", NOBODY, "--yes"), 4, "NOT_FOUND"),
+        (("cancel",), 2, "usage_error"),
+        (("reset", "--reason", "r", "--where", "failed_stepp=a"), 2, "usage_error"),
+        (("resolve", NOBODY), 2, "usage_error"),
         (("create", "demo/hello", "-i", "{bad"), 2, "usage_error"),
         (("create", "demo/hello", "-i", "[]"), 2, "usage_error"),
         (("create", "demo/hello", "-i", "@nowhere.json"), 2, "usage_error"),
@@ -234,10 +236,45 @@ def test_resolving_lets_the_task_go_on(create, task):
     assert task("watch", uuid).exit_code == 0
 
 
-def test_cancel_ends_a_task(create, task):
-    """Nobody is asked when stdin is no terminal."""
-    uuid = create("--set", "mood=closed", "--set", "gate=/nowhere")["task_uuid"]
-    done = task("cancel", uuid, "--reason", "changed my mind", "--json")
+def test_cancel_ends_tasks(create, task):
+    """Nobody is asked when stdin is no terminal; each task has a line."""
+    uuids = [
+        create("--set", "mood=closed", "--set", "gate=/nowhere")["task_uuid"] for _ in range(2)
+    ]
+    done = task("cancel", *uuids, "--reason", "changed my mind", "--by", "ada", "--json")
     assert done.exit_code == 0
-    assert json.loads(done.stdout)["status"] == "cancelled"
-    assert task("watch", uuid).exit_code == 7
+    document = json.loads(done.stdout)
+    assert [(one["task_uuid"], one["status"]) for one in document["items"]] == [
+        (uuid, "cancelled") for uuid in uuids
+    ]
+    assert (document["action"], document["counts"]["done"]) == ("cancel", 2)
+    assert task("watch", uuids[0]).exit_code == 7
+    assert "cancel by ada: changed my mind" in task("get", uuids[0]).stdout
+    again = task("cancel", *uuids)
+    assert (again.exit_code, again.stderr) == (0, "2 unchanged\n")
+    nobody = task("cancel", NOBODY)
+    assert nobody.exit_code == 4
+    assert "there is no task" in nobody.stdout
+
+
+def test_failed_tasks_are_found_and_reset(create, task):
+    """A dry run shows them; a task that fails again is resolved as a whole."""
+    uuids = [create("--set", "mood=bad", "--wait")["task_uuid"] for _ in range(2)]
+    where = ("--where", "failed_step=judge", "--where", "template=demo/hello@1.0.0")
+    where += ("--where", "status=blocked_by_failures", "--where", "created_after=2020-01-01")
+
+    shown = task("reset", *where, "--reason", "again", "--dry-run", "--json")
+    assert {one["task_uuid"] for one in json.loads(shown.stdout)["items"]} >= {*uuids}
+    assert json.loads(task("get", uuids[0], "--json").stdout)["status"] == "blocked_by_failures"
+
+    done = task("reset", *where, "--reason", "again")
+    assert done.exit_code == 0
+    assert "done" in done.stderr
+    assert uuids[0] in done.stdout
+    assert [task("watch", uuid).exit_code for uuid in uuids] == [7, 7]
+
+    assert task("resolve", *uuids, "--reason", "paid by hand").exit_code == 0
+    assert task("watch", uuids[0]).exit_code == 0
+    late = task("reset", uuids[0], "--reason", "late")
+    assert late.exit_code == 1
+    assert "it is resolved_manually" in late.stdout

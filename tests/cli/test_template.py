@@ -124,3 +124,17 @@ def test_a_file_that_is_no_template_is_a_finding(ctl, write, tmp_path, content):
     assert checked.exit_code == 3
     assert checked.stdout.startswith("odd.yaml:")
     assert "Traceback" not in checked.output
+
+
+def test_a_template_is_shown_as_it_is_in_an_environment(ctl, write):
+    """With its overrides in it; where it has none, as it is."""
+    override = "environments: {test: {steps: [{name: ALL, timeout_seconds: 5}]}}\n"
+    write(good=GOOD + override)
+
+    there = ctl("template", "validate", "good.yaml", "--environment", "test")
+    elsewhere = ctl("template", "validate", "good.yaml", "-e", "live", "--json")
+
+    assert "      timeout_seconds: 5\n" in there.stdout
+    assert "environments" not in there.stdout
+    (item,) = json.loads(elsewhere.stdout)["items"]
+    assert "timeout_seconds" not in item["definition"]["steps"][0]

@@ -147,3 +147,20 @@ def test_a_terminal_is_asked_before_a_task_is_cancelled(service, task, gated, ke
     status = json.loads(task("get", uuid, "--json").stdout)["status"]
     assert (status == "cancelled") == (exit_code == 0)
     gate.touch()
+
+
+@pytest.mark.parametrize(("keys", "exit_code"), [(b"n\n", 1), (b"y\n", 0)])
+def test_a_terminal_is_asked_before_many_tasks_are_cancelled(
+    service, task, tmp_path, keys, exit_code
+):
+    """With a list of what was found; what was agreed to is what is done."""
+    name = f"many-{exit_code}"
+    words = ("create", "demo/hello", "--set", "name=Ada", "--set", "mood=closed", "--json")
+    for _ in range(2):
+        task(*words, "--set", f"gate={tmp_path / name}")
+    search = ("task", "cancel", "--where", "template=demo/hello")
+    ended, screen = on_terminal("--url", service.url, *search, keys=keys)
+    assert ended == exit_code, screen
+    assert re.search(r"cancel \d tasks", screen)
+    assert "demo/hello 1.0.0" in screen
+    assert ("nothing was done" in screen) == bool(exit_code)

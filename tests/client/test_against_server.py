@@ -81,6 +81,25 @@ async def test_an_operators_hand(client: AsyncTaskerClient, conn: Any, worker: W
     assert (await client.get_step(task, c)).current_state == "cancelled"
 
 
+async def test_many_tasks_at_once(client: AsyncTaskerClient, conn: Any, worker: Worker) -> None:
+    """Looked for, named, as a dry run; the answer has what became of each."""
+    task = await begin_one(conn, template())
+    await worker.fail(await worker.claim_one(), retryable=False)
+
+    told = await client.act_on_tasks("reset", where={"failed_step": "a"}, reason="r", dry_run=True)
+    done = await client.act_on_tasks("resolve", task_uuids=[task], reason="r", actor="ann")
+
+    assert (told.dry_run, told.counts, told.next_cursor) == (True, {"done": 1}, None)
+    (one,) = done.items
+    assert (one.task_uuid, one.outcome, one.status) == (str(task), "done", "resolved_manually")
+    moves = await client.list_task_transitions(task)
+    assert (moves[-1]["action"], moves[-1]["actor"]) == ("resolve", "ann")
+    with pytest.raises(TaskValidationError, match="which tasks"):
+        await client.act_on_tasks("cancel", reason="r")
+    with pytest.raises(ValueError, match="must be a UUID"):
+        await client.act_on_tasks("cancel", task_uuids=["x"], reason="r")
+
+
 async def test_refusals_are_errors(client: AsyncTaskerClient, conn: Any) -> None:
     """Each of its own class."""
     await register_template(conn, template(input_schema={"type": "object", "required": ["id"]}))

@@ -483,3 +483,42 @@ async def test_a_plan_for_another_number_of_steps_is_refused(conn, worker):
 
     assert refused.value.sqlstate == GROWN
     assert set(await states(conn, task)) == {"validate", "route"}
+
+
+async def test_a_step_whose_number_does_not_fit_is_refused(conn, worker):
+    """Whoever calls the function by itself hears it, too, and nothing is added."""
+    await begin_one(conn, read(BATCH))
+    claim = await worker.claim_one()
+    step = {"step_no": 1_048_576, "name": "x", "template_step": "work", "parents": [1]}
+    plan = {"known_steps": 1_048_575, "open_gates": [], "steps": [step], "new_children": []}
+
+    with pytest.raises(asyncpg.ProgramLimitExceededError, match="at most 1048575"):
+        await worker.finish(
+            Finished(claim.task_uuid, 1, 1, encode({}), None, expansion=encode(plan))
+        )
+
+    assert await conn.fetchval("select count(*) from tasker.steps") == 1
+
+
+async def test_decisions_nested_to_the_limit(conn, worker):
+    """Twenty decisions in a row run to the end, each created by the one before it."""
+    rows = [
+        f"  - {{name: d{n}, type: decision, handler: {{callable: x}}, dependencies: [d{n - 1}]}}"
+        for n in range(1, 21)
+    ]
+    flow = read(
+        "name: deep\nnamespace_name: shop\nversion: 1.0.0\nsteps:\n"
+        "  - {name: d0, handler: {callable: x}}\n" + "\n".join(rows) + "\n"
+        "  - {name: end, handler: {callable: x}, dependencies: [d20]}\n"
+    )
+    task = await begin_one(conn, flow)
+    await worker.run("d0")
+
+    for n in range(1, 21):
+        claim = await worker.claim_one()
+        assert claim.name == f"d{n}"
+        following = f"d{n + 1}" if n < 20 else "end"
+        await worker.finish(await expanding(conn, flow, claim, chose(following)))
+
+    await worker.run("end")
+    assert await state(conn, task) is TaskState.COMPLETE

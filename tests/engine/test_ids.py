@@ -8,7 +8,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasker_core.engine.ids import MAX_STEPS, new_task_uuid, new_uuid, step_uuid, task_and_step_no
+from tasker_core.engine.ids import new_task_uuid, new_uuid, step_uuid, task_and_step_no
+from tasker_core.templates.bounds import MAX_STEPS
 
 
 def test_new_ids_are_uuid_version_seven():

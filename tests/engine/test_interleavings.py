@@ -35,7 +35,14 @@ from tasker_core.db.asking import ask
 from tasker_core.engine.claim import Claim, list_lanes
 from tasker_core.engine.expand import plan_expansion
 from tasker_core.engine.finish import GROWN, Finished
-from tasker_core.engine.operate import cancel_task, complete_step, reset_step, resolve_step
+from tasker_core.engine.operate import (
+    cancel_task,
+    complete_step,
+    reset_step,
+    reset_task,
+    resolve_step,
+    resolve_task,
+)
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.retention import prune_tasks
 from tasker_core.engine.sweep import sweep
@@ -235,6 +242,8 @@ CALLS: dict[str, Call] = {
     "sweep": lambda conn, s: sweep(conn),
     "cancel": lambda conn, s: cancel_task(conn, s.task, **BY),
     "cancel_other": lambda conn, s: cancel_task(conn, s.other, **BY),
+    "resolve_task": lambda conn, s: resolve_task(conn, s.task, **BY),
+    "reset_task": lambda conn, s: reset_task(conn, s.task, **BY),
     "reset": by_operator(reset_step, "broken"),
     "resolve_broken": by_operator(resolve_step, "broken"),
     "resolve_ready": by_operator(resolve_step, "ready"),
@@ -335,7 +344,9 @@ class Stage:
             await sweep(self.conn)
             await scene.worker.succeed(*await scene.worker.claim(1000))
             for row in await self.conn.fetch(
-                "select task_uuid, step_no from tasker.steps where state = 'error'"
+                "select task_uuid, step_no from tasker.steps as step "
+                "join tasker.tasks as task using (task_uuid) "
+                "where step.state = 'error' and task.completed_at is null"
             ):
                 task = row["task_uuid"]
                 step = UUID(int=task.int + row["step_no"])

@@ -41,7 +41,14 @@ from support.flows import LEASE, Worker, begin, done, failed, template
 from support.invariants import check_history, check_invariants
 from tasker_core.engine.claim import Claim, Work, list_lanes
 from tasker_core.engine.ids import STEP_BITS, step_uuid
-from tasker_core.engine.operate import cancel_task, complete_step, reset_step, resolve_step
+from tasker_core.engine.operate import (
+    cancel_task,
+    complete_step,
+    reset_step,
+    reset_task,
+    resolve_step,
+    resolve_task,
+)
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.sweep import sweep
 from tasker_core.errors import TransitionRefused
@@ -345,11 +352,18 @@ class Moves(RuleBasedStateMachine):
         steps = steps or [(t, s) for t in self.model.tasks.values() for s in t.steps.values()]
         self.do(self._operate(*steps[number % len(steps)], action, force))
 
-    @rule(number=numbers, sure=st.integers(0, 3))
-    def cancel(self, number: int, sure: int) -> None:
+    @rule(number=numbers, sure=st.integers(0, 3), how=st.sampled_from(["cancel", "resolve"]))
+    def end_task(self, number: int, sure: int, how: str) -> None:
         if sure == 0:
             tasks = list(self.model.tasks.values())
-            self.do(self._cancel(tasks[number % len(tasks)]))
+            self.do(self._end_task(tasks[number % len(tasks)], how))
+
+    @rule(number=numbers)
+    def reset_task(self, number: int) -> None:
+        tasks = [t for t in self.model.tasks.values() if t.failed_count] or [
+            *self.model.tasks.values()
+        ]
+        self.do(self._reset_task(tasks[number % len(tasks)]))
 
     def teardown(self) -> None:
         """Drive every task to its end."""
@@ -364,7 +378,7 @@ class Moves(RuleBasedStateMachine):
             held = [claim for claim in self._claims_of(0, True) if self._holds(0, claim)]
             if held:
                 self.do(self._finish(0, [(claim, "success") for claim in held], 100))
-            elif errors := self.model.steps("error"):
+            elif errors := [one for one in self.model.steps("error") if not one[0].ended]:
                 action = ("reset", "resolve", "complete")[turn % 3]
                 self.do(self._operate(*errors[0], action, False))
         stuck = [task for task in self.model.tasks.values() if not task.ended]
@@ -549,17 +563,31 @@ class Moves(RuleBasedStateMachine):
             step.holder, step.result = None, None if action == "resolve" else result
         task.move_on(await self._clock.now())
 
-    async def _cancel(self, task: Task) -> None:
+    async def _end_task(self, task: Task, how: str) -> None:
+        act = {"cancel": cancel_task, "resolve": resolve_task}[how]
         if task.ended:
             with pytest.raises(TransitionRefused, match=f"it is {task.ended}"):
-                await cancel_task(self._conn, task.uuid, **BY)
+                await act(self._conn, task.uuid, **BY)
             return
-        await cancel_task(self._conn, task.uuid, **BY)
-        task.ended = "cancelled"
+        await act(self._conn, task.uuid, **BY)
+        task.ended = {"cancel": "cancelled", "resolve": "resolved_manually"}[how]
         for step in task.steps.values():
-            if step.state not in ENDED_STEP:
+            if step.state == "in_progress" or (how == "cancel" and step.state not in ENDED_STEP):
                 step.executions += step.state == "in_progress"
                 step.state, step.holder = "cancelled", None
+            elif step.state in {"enqueued", "waiting_for_retry"}:
+                step.state = "pending"
+
+    async def _reset_task(self, task: Task) -> None:
+        if task.ended or not task.failed_count:
+            with pytest.raises(TransitionRefused, match=f"it is {task.state}"):
+                await reset_task(self._conn, task.uuid, **BY)
+            return
+        await reset_task(self._conn, task.uuid, **BY)
+        for step in task.steps.values():
+            if step.state == "error":
+                step.state, step.forgiven = "pending", step.executions
+        task.move_on(await self._clock.now())
 
     # --- what there is ------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What operators do: cancel a task; reset, resolve or complete a step."""
+"""What operators do: cancel, resolve or reset a task; reset, resolve or complete a step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ from tasker_core.engine.inspect import (
     list_steps,
     list_transitions,
 )
-from tasker_core.engine.operate import cancel_task, complete_step, reset_step, resolve_step
+from tasker_core.engine.operate import (
+    cancel_task,
+    complete_step,
+    reset_step,
+    reset_task,
+    resolve_step,
+    resolve_task,
+)
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.errors import NotStorable, TransitionRefused, UnknownStep, UnknownTask
 from tasker_core.payload import decode
@@ -172,13 +179,158 @@ async def test_workers_are_told_of_a_cancellation(conn, connect):
     assert payloads == [str(task)]
 
 
+async def test_workers_are_told_of_what_was_settled_while_it_ran(conn, connect, worker):
+    """A step by its own id, a task by its own; of a step that does not run nobody is told."""
+    listener = await connect()
+    payloads = []
+    await listener.add_listener("tasker_cancelled", lambda *facts: payloads.append(facts[-1]))
+    task = await begin_one(conn, template({"a": [], "b": ["a"]}))
+    await worker.claim()
+
+    await resolve(conn, task, "b")
+    await resolve(conn, task, "a", force=True)
+    other = await begin_one(conn, template(name="other"))
+    await resolve_task(conn, other, **BY)
+
+    await listener.fetch("select")
+    assert payloads == [str(await step_id(conn, task, "a")), str(other)]
+
+
 async def test_an_unknown_task_cannot_be_cancelled(conn):
     """The error says that there is none."""
     with pytest.raises(UnknownTask):
         await cancel_task(conn, uuid4(), **BY)
 
 
-# --- reset ---------------------------------------------------------------------------------
+# --- resolve a task ------------------------------------------------------------------------
+
+
+async def test_a_resolved_task_leaves_its_steps_as_they_are(conn, worker, clock):
+    """But for the one that ran, which is cancelled; nothing of the task can be claimed."""
+    task, running = await in_every_state(conn, worker)
+
+    await resolve_task(conn, task, **BY)
+
+    assert await states(conn, task) == {
+        "complete": S.COMPLETE,
+        "waiting": S.PENDING,
+        "running": S.CANCELLED,
+        "enqueued": S.PENDING,
+        "failed": S.ERROR,
+        "pending": S.PENDING,
+        "resolved": S.RESOLVED_MANUALLY,
+    }
+    record = await get_task(conn, task)
+    assert record.state is TaskState.RESOLVED_MANUALLY
+    assert record.completed_at <= await clock.now()
+    await clock.advance(3600)
+    assert await worker.claim() == []
+    (refusal,) = (await worker.succeed(running)).refusals
+    assert refusal.reason == "an operator resolved the task"
+    last = (await list_transitions(conn, task))[-1]
+    assert (last.step_no, last.action, last.actor, last.reason) == (
+        None,
+        "resolve",
+        "ann",
+        "I looked",
+    )
+
+
+@pytest.mark.parametrize("act", [resolve_task, cancel_task, reset_task])
+async def test_a_resolved_task_is_final(conn, worker, act):
+    """The refusal names the state, of its steps as well."""
+    task = await begin_one(conn, template(retry=ONCE))
+    await worker.fail(await worker.claim_one())
+    await resolve_task(conn, task, **BY)
+
+    with pytest.raises(TransitionRefused, match="it is resolved_manually"):
+        await act(conn, task, **BY)
+    with pytest.raises(TransitionRefused, match="it is resolved_manually"):
+        await reset(conn, task, "a")
+
+
+# --- reset a task --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_failure", ["halt", "continue"])
+async def test_a_reset_task_runs_all_its_failed_steps_again(conn, worker, on_failure):
+    """In one go: no step waits for another one to be reset; each is told for itself."""
+    flow = template({"a": [], "b": [], "c": ["a"]}, retry=ONCE, on_failure=on_failure)
+    task = await begin_one(conn, flow)
+    await worker.fail(*await worker.claim())
+    assert await state(conn, task) is TaskState.BLOCKED_BY_FAILURES
+
+    await reset_task(conn, task, **BY)
+
+    assert await states(conn, task) == {"a": S.ENQUEUED, "b": S.ENQUEUED, "c": S.PENDING}
+    assert await state(conn, task) is TaskState.STEPS_IN_PROCESS
+    moves = [m for m in await list_transitions(conn, task) if m.actor == "ann"]
+    assert [(m.step_no, m.from_state, m.to_state, m.action) for m in moves] == [
+        (1, "error", "pending", "reset"),
+        (2, "error", "pending", "reset"),
+    ]
+    while claims := await worker.claim():
+        await worker.succeed(*claims)
+    assert await state(conn, task) is TaskState.COMPLETE
+
+
+async def test_a_task_that_is_still_at_work_can_be_reset(conn, worker):
+    """The step that runs goes on; the failed one begins with what was parked."""
+    task = await begin_one(conn, template({"a": [], "b": [], "c": []}, retry=ONCE))
+    claims = by_name(await worker.claim())
+    await worker.give_back(claims["c"])
+    await worker.fail(claims["a"])
+
+    await reset_task(conn, task, **BY)
+
+    assert await states(conn, task) == {"a": S.ENQUEUED, "b": S.IN_PROGRESS, "c": S.ENQUEUED}
+    assert (await worker.succeed(claims["b"])).refusals == []
+
+
+async def test_a_task_that_was_given_up_without_a_failed_step_goes_on(conn, worker, clock):
+    """What was parked is enqueued again; what waited for a retry waits on."""
+    task = await begin_one(conn, template({"a": [], "b": []}))
+    claims = by_name(await worker.claim())
+    await worker.finish(failed(claims["b"], rest=timedelta(minutes=5)))
+    await worker.give_back(claims["a"])
+    await conn.execute("delete from tasker.ready")
+    await conn.execute("delete from tasker.delayed")
+    await give_up(conn, task)
+
+    await reset_task(conn, task, **BY)
+
+    assert await states(conn, task) == {"a": S.ENQUEUED, "b": S.WAITING_FOR_RETRY}
+    move = next(m for m in await list_transitions(conn, task) if m.actor == "ann")
+    assert (move.step_no, move.from_state, move.to_state) == (None, "error", "steps_in_process")
+
+
+@pytest.mark.parametrize("drops", [True, False])
+async def test_a_reset_task_keeps_checkpoints_unless_told(conn, worker, drops):
+    """For all of its failed steps."""
+    task = await begin_one(conn, template())
+    await worker.fail(await worker.claim_one(), retryable=False)
+    await conn.execute("update tasker.steps set checkpoint = '{\"cursor\": 7}'")
+
+    await reset_task(conn, task, drop_checkpoints=drops, **BY)
+
+    checkpoint = (await worker.claim_one()).checkpoint
+    assert decode(checkpoint) == (None if drops else {"cursor": 7})
+
+
+async def test_a_task_without_a_failed_step_is_not_reset(conn, worker):
+    """Not while it is at work, and not when it is complete."""
+    task = await begin_one(conn, template())
+
+    with pytest.raises(TransitionRefused, match="steps_in_process; no step of it is in error"):
+        await reset_task(conn, task, **BY)
+    await worker.succeed(await worker.claim_one())
+    with pytest.raises(TransitionRefused, match=r"it is complete$"):
+        await reset_task(conn, task, **BY)
+    with pytest.raises(UnknownTask):
+        await reset_task(conn, uuid4(), **BY)
+
+
+# --- reset a step --------------------------------------------------------------------------
 
 
 async def test_a_reset_step_has_all_its_attempts_again(conn, worker):

@@ -42,7 +42,14 @@ from tasker_core.engine.create import NewTask, create_tasks, identity_hash
 from tasker_core.engine.dlq import add_entry, get_entry, update_entry
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.inspect import TaskFilter, count_tasks, list_attempts, list_tasks
-from tasker_core.engine.operate import cancel_task, complete_step, reset_step, resolve_step
+from tasker_core.engine.operate import (
+    cancel_task,
+    complete_step,
+    reset_step,
+    reset_task,
+    resolve_step,
+    resolve_task,
+)
 from tasker_core.engine.register import TemplateShelf, register_template
 from tasker_core.engine.sweep import sweep
 from tasker_core.errors import DlqEntryPending, DuplicateTask, TemplateChanged, TransitionRefused
@@ -50,7 +57,7 @@ from tasker_core.states import DlqStatus, StepState, TaskState
 
 S = StepState
 BY = {"actor": "ann", "reason": "-"}
-TERMINAL = [TaskState.COMPLETE, TaskState.CANCELLED]
+TERMINAL = [TaskState.COMPLETE, TaskState.CANCELLED, TaskState.RESOLVED_MANUALLY]
 MIXED = {
     **{f"in_{n}": [] for n in range(3)},
     "left": ["in_0", "in_1"],
@@ -1009,6 +1016,113 @@ async def test_reset_meets_reset(conn, meeting, commits):
 
     assert isinstance(refusal, TransitionRefused) == commits
     assert names(await worker.claim()) == ["a"]
+
+
+@pairs
+async def test_reset_of_a_task_meets_reset(conn, meeting, commits):
+    """Its steps are reset once; the other hears that none is in error."""
+    task = await begin_one(conn, template({"a": [], "b": []}))
+    worker = Worker(conn)
+    await worker.fail(*await worker.claim(), retryable=False)
+
+    _, refusal = await meeting.hold(
+        lambda: reset_task(meeting.one, task, **BY),
+        lambda: reset_task(meeting.two, task, **BY),
+        commits,
+    )
+
+    assert meeting.waited
+    assert isinstance(refusal, TransitionRefused) == commits
+    assert [(claim.name, claim.attempt) for claim in await worker.claim()] == [("a", 2), ("b", 2)]
+
+
+@pairs
+async def test_reset_of_a_task_meets_cancel(conn, meeting, commits):
+    """Whatever the reset enqueued is cancelled with the rest."""
+    task = await begin_one(conn, template({"a": [], "b": []}))
+    worker = Worker(conn)
+    await worker.fail(*await worker.claim(), retryable=False)
+
+    await meeting.hold(
+        lambda: reset_task(meeting.one, task, **BY),
+        lambda: cancel_task(meeting.two, task, **BY),
+        commits,
+    )
+
+    assert await states(conn, task) == {"a": S.CANCELLED, "b": S.CANCELLED}
+    assert await worker.claim() == []
+
+
+@pairs
+async def test_cancel_meets_reset_of_a_task(conn, meeting, commits):
+    """A cancelled task is not reset; one whose cancellation is undone is."""
+    task = await begin_one(conn, template())
+    worker = Worker(conn)
+    await worker.fail(await worker.claim_one(), retryable=False)
+
+    _, refusal = await meeting.hold(
+        lambda: cancel_task(meeting.one, task, **BY),
+        lambda: reset_task(meeting.two, task, **BY),
+        commits,
+    )
+
+    assert isinstance(refusal, TransitionRefused) == commits
+    assert names(await worker.claim()) == ([] if commits else ["a"])
+
+
+@pairs
+async def test_failure_of_a_sibling_meets_reset_of_a_task(conn, meeting, commits):
+    """The reset waits, and takes the step along that has just failed."""
+    task = await begin_one(conn, template({"a": [], "b": []}))
+    worker = Worker(meeting.one)
+    claims = by_name(await worker.claim())
+    await worker.fail(claims["a"], retryable=False)
+
+    await meeting.hold(
+        lambda: worker.fail(claims["b"], retryable=False),
+        lambda: reset_task(meeting.two, task, **BY),
+        commits,
+    )
+
+    assert meeting.waited
+    assert await states(conn, task) == {
+        "a": S.ENQUEUED,
+        "b": S.ENQUEUED if commits else S.IN_PROGRESS,
+    }
+
+
+@pairs
+async def test_resolving_a_task_meets_finish(conn, meeting, commits):
+    """The result waits, and is refused if the task is resolved."""
+    task = await begin_one(conn, template(CHAIN))
+    worker = Worker(meeting.two)
+    claim = await worker.claim_one()
+
+    _, work = await meeting.hold(
+        lambda: resolve_task(meeting.one, task, **BY),
+        lambda: worker.succeed(claim, claim=5),
+        commits,
+    )
+
+    assert meeting.waited
+    assert len(work.refusals) == (1 if commits else 0)
+    assert names(work.claims) == ([] if commits else ["b"])
+
+
+@pairs
+async def test_claim_meets_resolving_a_task(conn, meeting, commits):
+    """A step that is being claimed does not run on: its result is refused."""
+    task = await begin_one(conn, template({"a": [], "b": ["a"]}))
+    worker = Worker(meeting.one)
+
+    claims, _ = await meeting.hold(
+        worker.claim, lambda: resolve_task(meeting.two, task, **BY), commits
+    )
+
+    assert meeting.waited
+    assert await state(conn, task) is TaskState.RESOLVED_MANUALLY
+    assert await states(conn, task) == {"a": S.CANCELLED if commits else S.PENDING, "b": S.PENDING}
+    assert len((await worker.succeed(*claims)).refusals) == 1
 
 
 @pairs

@@ -6,7 +6,8 @@ import pytest
 
 from support.flows import CHAIN, ONE, begin_one, names, states, template
 from tasker_core.engine.claim import list_lanes
-from tasker_core.engine.inspect import get_task
+from tasker_core.engine.create import NewTask, create_task
+from tasker_core.engine.inspect import get_task, list_templates
 from tasker_core.engine.register import TemplateShelf, register_template
 from tasker_core.errors import TemplateChanged, UnknownTemplate
 from tasker_core.states import TaskState
@@ -137,3 +138,93 @@ async def test_steps_are_numbered_parents_first(conn, worker):
     claims = await worker.claim()
 
     assert (names(claims), claims[0].step_no) == (["first"], 1)
+
+
+# --- environments ------------------------------------------------------------------------
+
+
+NEW = NewTask(name="flow", namespace="shop")
+
+
+def in_test(graph=ONE, **override):
+    """Build a template that says something of its own for tests."""
+    return template(graph, environments={"test": {"steps": [{"name": "ALL", **override}]}})
+
+
+async def test_the_creators_environment_decides(conn, worker):
+    """A task has the overrides of who creates it; one where there are none has none."""
+    once = in_test(retry={"max_attempts": 1})
+    base = await register_template(conn, once)
+    there = await create_task(conn, TemplateShelf(environment="test"), NEW)
+    elsewhere = await create_task(conn, TemplateShelf(environment="production"), NEW)
+
+    await worker.fail(*await worker.claim())
+
+    assert (await get_task(conn, there.task_uuid)).state is TaskState.BLOCKED_BY_FAILURES
+    assert (await get_task(conn, elsewhere.task_uuid)).state is TaskState.WAITING_FOR_RETRY
+    assert elsewhere.template.template_uuid == base.template_uuid
+    assert (await get_task(conn, there.task_uuid)).version == "1.0.0"
+
+
+async def test_what_a_step_is_given_differs(conn):
+    """The definition that a task names has the overrides in it, for whoever runs it."""
+    await register_template(conn, in_test(handler={"initialization": {"url": "http://mock"}}))
+
+    created = await create_task(conn, TemplateShelf(environment="test"), NEW)
+
+    read = await TemplateShelf().get(conn, created.template.template_uuid)
+    assert read.template.step("a").handler.initialization == {"url": "http://mock"}
+
+
+async def test_a_version_is_listed_once(conn, shelf):
+    """However many environments it has; and a shelf without one finds the template itself."""
+    base = await register_template(conn, in_test(timeout_seconds=5))
+
+    assert [(one.name, one.version) for one in await list_templates(conn)] == [("flow", "1.0.0")]
+    assert (await shelf.find(conn, "shop", "flow")).template_uuid == base.template_uuid
+
+
+async def test_a_version_used_in_an_environment_is_in_use(conn):
+    """A changed override is a changed definition."""
+    await register_template(conn, in_test(timeout_seconds=5))
+    await create_task(conn, TemplateShelf(environment="test"), NEW)
+
+    with pytest.raises(TemplateChanged):
+        await register_template(conn, in_test(timeout_seconds=6))
+
+
+async def test_the_overrides_in_force_are_those_of_the_definition_in_force(conn):
+    """A forced change brings its own, and an earlier one that is forced back has those it had."""
+    shelf = TemplateShelf(environment="test")
+
+    async def timeout():
+        found = (await shelf.find(conn, "shop", "flow")).template
+        return found.step("a").timeout_seconds
+
+    await register_template(conn, in_test(timeout_seconds=5))
+    first = await shelf.find(conn, "shop", "flow")
+    await create_task(conn, shelf, NEW)
+    await register_template(conn, in_test(timeout_seconds=6), force=True)
+    assert await timeout() == 6
+    await register_template(conn, template(), force=True)
+    assert await timeout() is None
+    await register_template(conn, in_test(timeout_seconds=5), force=True)
+    assert await timeout() == 5
+    assert (await shelf.find(conn, "shop", "flow")).template_uuid == first.template_uuid
+
+
+async def test_plain_sql_says_its_environment(conn):
+    """By its argument, else by the setting of the database or the session."""
+    await register_template(conn, in_test(retry={"max_attempts": 1}))
+    create = "select tasker.create_task('shop', 'flow', '{}')"
+
+    async def attempts(call):
+        task = await conn.fetchval(call)
+        return await conn.fetchval(
+            "select max_attempts from tasker.steps where task_uuid = $1", task
+        )
+
+    assert await attempts(create) == 3
+    assert await attempts(create[:-1] + ", environment => 'test')") == 1
+    await conn.execute("set tasker.environment = 'test'")
+    assert await attempts(create) == 1

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasker_core.errors import AttemptCancelled
 from tasker_core.handlers.context import StepContext
 
 json_values = st.recursive(
@@ -270,3 +271,14 @@ def test_a_checkpoint_may_be_at_zero():
     assert (zero.has_checkpoint(), zero.checkpoint_cursor) == (True, 0)
     assert zero.checkpoint_items_processed == 0
     assert zero.accumulated_results == {"sum": 1}
+
+
+def test_an_attempt_that_counts_is_not_cancelled():
+    """A handler may ask at any time; in a test it is told what the test says."""
+    context = StepContext.for_testing(step_name="pay")
+    late = StepContext.for_testing(step_name="pay", is_cancelled=True)
+
+    context.raise_if_cancelled()
+    assert (context.is_cancelled, late.is_cancelled) == (False, True)
+    with pytest.raises(AttemptCancelled, match="step 'pay' was cancelled"):
+        late.raise_if_cancelled()

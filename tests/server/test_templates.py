@@ -58,6 +58,32 @@ async def test_one_version_whole(api: httpx.AsyncClient) -> None:
     assert whole["configuration"]["namespace_name"] == "shop"
 
 
+async def test_one_version_as_it_is_in_an_environment(api: httpx.AsyncClient, conn: Any) -> None:
+    """Without one, or in one that it says nothing about, it is what was registered."""
+    overrides = {"test": {"steps": [{"name": "ALL", "retry": {"max_attempts": 9}}]}}
+    await register_template(conn, template(environments=overrides))
+
+    async def attempts(query: str) -> int:
+        found = (await api.get(f"/v1/templates/shop/flow/1.0.0{query}")).json()
+        return found["steps"][0]["default_max_attempts"]
+
+    assert await attempts("") == 3
+    assert await attempts("?environment=production") == 3
+    assert await attempts("?environment=test") == 9
+
+
+async def test_a_task_is_created_in_the_servers_environment(
+    api: httpx.AsyncClient, conn: Any
+) -> None:
+    """It is the one of its settings: development, when nothing else is said."""
+    overrides = {"development": {"steps": [{"name": "ALL", "retry": {"max_attempts": 9}}]}}
+    await register_template(conn, template(environments=overrides))
+
+    await api.post("/v1/tasks", json={"name": "flow", "namespace": "shop", "context": {}})
+
+    assert await conn.fetchval("select max_attempts from tasker.steps") == 9
+
+
 @pytest.mark.usefixtures("registered")
 async def test_an_unknown_template_is_404(api: httpx.AsyncClient) -> None:
     """By any part of its name."""

@@ -356,3 +356,67 @@ def test_a_long_chain_is_refused():
 
     with pytest.raises(InvalidExpansion, match="more than 100 new steps"):
         expand_decision(template, existing, "route", ["k0"])
+
+
+def nested(depth: int) -> TaskTemplate:
+    """Build decisions below each other."""
+    steps = {f"d{n}": ("decision", [f"d{n - 1}" if n > 1 else "s"]) for n in range(1, depth + 1)}
+    return build(s=("standard", []), **steps, end=("standard", [f"d{depth}"]))
+
+
+def walked(depth: int) -> list[ExistingStep]:
+    """Give the steps of such a task of which the last of so many decisions is about to end."""
+    steps = [ExistingStep(1, "s", "s", False)]
+    for n in range(1, depth + 1):
+        name, is_open = f"d{n}", n == depth
+        steps.append(ExistingStep(n + 1, name, name, is_open, () if is_open else (f"d{n + 1}",)))
+    return steps
+
+
+def test_decisions_are_nested_twenty_deep():
+    """The twentieth may still decide; it may not lead to another decision."""
+    template = nested(21)
+
+    plan = expand_decision(template, walked(19), "d19", ["d20"])
+    assert [step.name for step in plan.steps] == ["d20"]
+    with pytest.raises(InvalidExpansion, match="'d21', number 21 in a row; at most 20"):
+        expand_decision(template, walked(20), "d20", ["d21"])
+
+
+@pytest.mark.parametrize(("depth", "warns"), [(9, False), (10, True)])
+def test_deep_decisions_are_warned_of(depth, warns):
+    """The eleventh in a row is worth a word."""
+    plan = expand_decision(nested(21), walked(depth), f"d{depth}", [f"d{depth + 1}"])
+
+    assert any("in a row" in warning for warning in plan.warnings) == warns
+
+
+@pytest.mark.parametrize(("count", "warns"), [(49, False), (50, True)])
+def test_many_steps_are_warned_of(count, warns):
+    """From half of what a decision may add."""
+    chosen = [f"k{n}" for n in range(count)]
+    branches = {name: ("standard", ["route"]) for name in chosen}
+    template = build(s=("standard", []), route=("decision", ["s"]), **branches)
+    existing = [ExistingStep(1, "s", "s", False), ExistingStep(2, "route", "route", True)]
+
+    plan = expand_decision(template, existing, "route", chosen)
+
+    assert bool(plan.warnings) == warns
+
+
+def test_a_batch_has_its_limits(monkeypatch):
+    """Too many ranges, or more steps than can be numbered, are told as what they are."""
+    template = build(cut=("batchable", []), cut_work=("batch_worker", ["cut"]))
+    existing = [ExistingStep(1, "cut", "cut", True)]
+    instances = {str(n): {} for n in range(6)}
+    assert (
+        len(expand_batch(template, existing, "cut", "cut_work", instances, BatchConfig()).steps)
+        == 6
+    )
+
+    monkeypatch.setattr("tasker_core.templates.expansion.MAX_STEPS", 6)
+    with pytest.raises(InvalidExpansion, match="more steps than a task can number"):
+        expand_batch(template, existing, "cut", "cut_work", instances, BatchConfig())
+    monkeypatch.setattr("tasker_core.templates.expansion.MAX_BATCHES", 5)
+    with pytest.raises(InvalidExpansion, match="into 6 batches; at most 5"):
+        expand_batch(template, existing, "cut", "cut_work", instances, BatchConfig())

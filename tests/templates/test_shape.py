@@ -79,6 +79,12 @@ BROKEN = [
         HEAD + "task_handler: {initialization: {input_validation: {required_fields: a}}}\n",
     ),
     ("BAD_VALUE", "error", HEAD + "environments: {test: {steps: [{timeout_seconds: 5}]}}\n"),
+    (
+        "RETRY_RANGE",
+        "error",
+        HEAD + "environments: {t: {steps: [{name: a, retry: {max_attempts: -1}}]}}\n",
+    ),
+    ("INVALID_NAME", "error", HEAD + "environments: {'on prod': {steps: []}}\n"),
     ("UNKNOWN_KEY", "warning", HEAD + "environments: {test: {stepps: []}}\n"),
     ("UNKNOWN_KEY", "warning", HEAD + "environments: {test: {steps: [{name: a, type: x}]}}\n"),
     ("DUPLICATE_KEY", "error", HEAD + "name: t\n"),

@@ -190,6 +190,21 @@ def test_a_join_is_told_once():
     ]
 
 
+def test_decisions_in_a_row_are_counted():
+    """More than ten are warned of, once, at the deepest."""
+
+    def nested(depth):
+        names = [f"d{n}" for n in range(depth)]
+        above = ["start", *names]
+        rows = [step(name, above[at], type="decision") for at, name in enumerate(names)]
+        return [step("start"), *rows, step("end", names[-1])]
+
+    assert check(*nested(10))[1] == []
+    (finding,) = check(*nested(12))[1]
+    assert (finding.code, finding.severity) == ("DECISION_DEPTH", Severity.WARNING)
+    assert (finding.step, "number 12 in a row" in finding.message) == ("d11", True)
+
+
 def test_overrides_name_steps():
     """An override for a step that is not there is an error; ALL is every step."""
     more = "environments: {test: {steps: [{name: ALL}, {name: aa, timeout_seconds: 5}]}}\n"
@@ -206,3 +221,11 @@ def test_results_without_schema_are_mentioned():
     report, _ = check(step("a"))
 
     assert [(f.code, f.severity) for f in report.findings] == [("NO_RESULT_SCHEMA", Severity.INFO)]
+
+
+def test_a_validation_without_a_schema_is_told():
+    """There is nothing that the step's results could be held against."""
+    _, (finding,) = check(step("a", more="result_validation: enforce"))
+
+    assert (finding.code, finding.severity) == ("RESULT_VALIDATION_UNUSED", Severity.WARNING)
+    assert finding.path == "/steps/0/result_validation"

@@ -273,3 +273,13 @@ async def test_an_async_handler_runs_on_the_loop_of_the_test():
     assert (await run_handler_async(Weigh, input={"weight": 1})).success
     assert (await run_handler_async(lambda context: 1 / 0)).error_type == "handler_error"
     assert run_handler(here).result == {"here": False}
+
+
+def test_the_template_is_as_it_is_in_tests():
+    """Its overrides for the environment `test` hold, or those that the test names."""
+    more = "environments: {test: {steps: [{name: look, handler: {initialization: {light: dim}}}]}}"
+    there = build_context(f"{TEMPLATE}\n{more}", "look")
+    live = build_context(f"{TEMPLATE}\n{more}", "look", environment="production")
+
+    assert there.step_config == {"light": "dim", "gloves": True}
+    assert live.step_config == {"light": "bright", "gloves": True}

@@ -288,6 +288,23 @@ def test_a_task_that_the_application_created_can_be_followed(tasker):
     run.assert_complete()
 
 
+def test_the_overrides_for_tests_hold(tasker):
+    """As a server with TASKER_ENV=test would have it; a bench may be told another name."""
+    overrides = {"test": {"steps": [{"name": "ALL", "handler": {"initialization": {"n": 1}}}]}}
+    flow = {
+        "name": "count",
+        "namespace_name": "hall",
+        "version": "1.0.0",
+        "steps": [{"name": "say", "handler": {"callable": "say", "initialization": {"n": 0}}}],
+        "environments": overrides,
+    }
+    handlers = {"say": lambda context: context.step_config}
+
+    assert tasker.run(flow, handlers=handlers).results["say"] == {"n": 1}
+    with Bench(tasker.database, environment="production") as live:
+        assert live.run(flow, handlers=handlers).results["say"] == {"n": 0}
+
+
 def test_a_handler_that_hangs_ends_the_run_not_the_test_session(tasker):
     """A run has a limit in real time; the message shows where it stood."""
     release = threading.Event()

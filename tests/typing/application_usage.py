@@ -39,6 +39,8 @@ from tasker_core.client import (
     StepAuditResponse,
     StepCause,
     StepResponse,
+    TaskActionOutcome,
+    TaskActionsResponse,
     TaskConflictError,
     TaskerClient,
     TaskerClientError,
@@ -104,6 +106,9 @@ try:
         client.update_dlq_investigation(entry["dlq_entry_uuid"], resolution_status="cancelled")
         assert_type(client.list_dlq_entries(limit=10), list[dict[str, Any]])
         assert_type(client.health_check(), HealthResponse)
+        acted = client.act_on_tasks("reset", where={"failed_step": "pay"}, reason="mended")
+        assert_type(acted, TaskActionsResponse)
+        assert_type(acted.items, list[TaskActionOutcome])
 except (
     TaskNotFoundError,
     TaskConflictError,

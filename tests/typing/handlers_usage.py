@@ -61,6 +61,9 @@ class Receipt(StepHandlerResult):
     pass
 
 
+context = StepContext.for_testing(input_data={"amount": 3}, is_cancelled=True)
+assert_type(context.is_cancelled, bool)
+context.raise_if_cancelled()
 result = Charge().call(StepContext.for_testing(input_data={"amount": 3}))
 assert_type(result, StepHandlerResult)
 assert_type(result.success, bool)

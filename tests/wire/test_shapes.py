@@ -9,13 +9,15 @@ import pytest
 from pydantic import BaseModel
 
 from tasker_core import client
-from tasker_core.wire import steps, tasks
+from tasker_core.wire import actions, steps, tasks
 
 PAIRS: list[tuple[type[BaseModel], Any]] = [
     (tasks.TaskResponse, client.TaskResponse),
     (tasks.TaskListResponse, client.TaskListResponse),
     (tasks.Pagination, client.PaginationInfo),
     (tasks.StepCause, client.StepCause),
+    (actions.TaskActionsResponse, client.TaskActionsResponse),
+    (actions.TaskActionOutcome, client.TaskActionOutcome),
     (steps.StepResponse, client.StepResponse),
     (steps.StepAudit, client.StepAuditResponse),
 ]

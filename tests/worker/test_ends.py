@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from structlog.testing import capture_logs
+
 from support.workers import eventually, registry
 from tasker_core.domain_events import BaseSubscriber, SubscriberRegistry
 from tasker_core.handlers.current import current_step
@@ -170,6 +172,34 @@ async def test_a_decision_may_be_an_async_function(bench):
     assert (await bench.result(task, "finalize"))["approved_by"] == ["automatic"]
 
 
+async def test_a_decision_that_adds_many_steps_is_warned_of_once(bench):
+    """Fifty of a hundred: the log names the step and its template; one more fails."""
+    many = [f"b{n}" for n in range(101)]
+    branches = "".join(
+        f"  - {{name: {name}, handler: {{callable: approve}}, dependencies: [route]}}\n"
+        for name in many
+    )
+    flow = read(APPROVAL.replace("  - name: finalize\n", branches + "  - name: finalize\n"))
+    counts = iter([100, 60, 101])
+
+    @decision_handler("route")
+    def route(context):
+        return Decision.route(many[: next(counts)])
+
+    await bench.worker(approval_handlers(route))
+    with capture_logs() as logs:
+        for _ in range(2):
+            assert (await bench.run(flow))[0] == "complete"
+
+    (told,) = [one for one in logs if one["event"] == "near_limit"]
+    assert (told["step"], told["template"]) == ("route", "shop/approval 1.0.0")
+    assert told["warning"] == "added 100 steps, of 100 that it may"
+    state, task = await bench.run(flow)
+    assert state == "blocked_by_failures"
+    (failure,) = (past["error"] for past in await bench.attempts(task, "route"))
+    assert (failure["error_type"], failure["retryable"]) == ("decision_point_error", False)
+
+
 async def test_a_decision_for_a_step_that_is_not_below_it_fails(bench):
     """The step fails for good with the reason, and the task is blocked."""
 
@@ -278,6 +308,8 @@ async def test_a_worker_goes_on_from_its_checkpoint(bench):
     assert await bench.result(task, "work_001") == {"items_processed": 100, "attempt": 2}
     assert await bench.outcomes(task, "work_001") == ["waiting_for_retry", "complete"]
     assert failures == [60]
+    kept = (await bench.attempts(task, "work_001"))[-1]["metadata"]["checkpoint"]
+    assert (kept["cursor"], kept["items_processed"], "history" in kept) == (80, 80, False)
 
 
 async def test_an_operator_s_result_of_a_decision_is_followed(bench):

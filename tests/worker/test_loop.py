@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from support.flows import CHAIN, ONE, WIDE, template
+from support.flows import CHAIN, ONE, WIDE, step_id, template
 from support.workers import eventually, registry
 from tasker_core.engine.finish import Finished
-from tasker_core.engine.operate import cancel_task
+from tasker_core.engine.operate import cancel_task, resolve_step
 from tasker_core.engine.register import register_template
 from tasker_core.errors import SchemaOutOfDate
 from tasker_core.worker import loop as loop_module
@@ -307,6 +307,73 @@ async def test_cancelling_a_task_cancels_its_async_handlers(bench, gate):
     await eventually(lambda: not worker.runner.running)
 
     assert await bench.outcomes(task) == ["cancelled"]
+
+
+class Asking:
+    """A sync handler that goes on until it is told that it works for nothing."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.told = []
+        self.give_up = threading.Event()
+
+    def __call__(self, context):
+        self.begun.set()
+        while not self.give_up.wait(0.002):
+            if context.is_cancelled:
+                self.told.append(context.step_name)
+            context.raise_if_cancelled()
+        return {"gave_up": True}
+
+
+@pytest.fixture
+def asking():
+    handler = Asking()
+    yield handler
+    handler.give_up.set()
+
+
+async def test_a_thread_is_told_that_its_task_was_cancelled(bench, asking):
+    """It ends by itself, its slot is free, and what it raised is recorded nowhere."""
+    worker = await bench.worker({"a": asking})
+    task = await bench.begin(template(ONE))
+    await eventually(asking.begun.is_set)
+
+    await cancel_task(bench.conn, task, actor="me", reason="no more")
+    await eventually(lambda: asking.told == ["a"])
+    await eventually(lambda: not worker.runner.running)
+
+    assert await bench.outcomes(task) == ["cancelled"]
+
+
+async def test_a_thread_is_told_that_its_step_was_settled(bench, asking):
+    """At once, with a lease that lasts; its sibling runs on."""
+    other = Asking()
+    try:
+        await bench.worker({"a": asking, "b": other})
+        task = await bench.begin(template({"a": [], "b": []}))
+        await eventually(lambda: asking.begun.is_set() and other.begun.is_set())
+
+        step = await step_id(bench.conn, task, "a")
+        await resolve_step(bench.conn, task, step, actor="me", reason="by hand", force=True)
+        await eventually(lambda: asking.told == ["a"])
+
+        assert other.told == []
+        other.give_up.set()
+        assert await bench.settled(task) == "complete"
+    finally:
+        other.give_up.set()
+
+
+async def test_a_thread_is_told_that_it_has_timed_out(bench, asking):
+    """So that the next attempt need not run beside it."""
+    await bench.worker({"a": asking}, handler_timeout_seconds=0.05)
+    task = await bench.begin(template(ONE, retry={"max_attempts": 1}))
+
+    assert await bench.settled(task) == "blocked_by_failures"
+    await eventually(lambda: asking.told == ["a"])
+    (past,) = await bench.attempts(task)
+    assert past["error"]["error_type"] == "timeout"
 
 
 async def test_a_cancelled_step_that_waits_for_a_thread_never_begins(bench):

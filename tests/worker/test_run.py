@@ -6,9 +6,11 @@ import asyncio
 import threading
 from dataclasses import dataclass
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from support.flows import CHAIN, DIAMOND, NO_REST, ONE, template
 from support.workers import eventually
@@ -385,6 +387,63 @@ async def test_a_result_that_cannot_be_stored_fails_its_step(bench, colour):
         if pointer is not None:
             assert past["metadata"]["custom"]["path"] == pointer, name
     assert not worker.runner.running
+
+
+RECEIPT = {
+    "type": "object",
+    "required": ["total"],
+    "properties": {"total": {"type": "number"}, "lines": {"type": "array"}},
+}
+
+
+def checked(validation):
+    """A template whose one step says what its result looks like."""
+    step = {"name": "a", "handler": {"callable": "a"}, "result_schema": RECEIPT}
+    return template(steps=[step], result_validation=validation)
+
+
+@pytest.mark.parametrize(
+    ("validation", "state", "is_told"),
+    [
+        ("off", "complete", False),
+        ("warn", "complete", True),
+        ("enforce", "blocked_by_failures", True),
+    ],
+)
+async def test_a_result_that_does_not_fit_its_schema(bench, validation, state, is_told):
+    """Stored, stored and told, or a failure for good that names the place."""
+    await bench.worker({"a": lambda context: {"total": "much", "lines": 3}})
+
+    with capture_logs() as logs:
+        ended, task = await bench.run(checked(validation))
+
+    assert ended == state
+    told = [one["violation"] for one in logs if one["event"] == "result_misfit"]
+    assert bool(told) == is_told
+    (past,) = await bench.attempts(task)
+    if validation == "enforce":
+        assert (past["error"]["error_type"], past["error"]["retryable"]) == (
+            "invalid_result",
+            False,
+        )
+        assert "result_schema: /" in past["error"]["message"]
+        assert "(1 more)" in past["error"]["message"]
+        custom = past["metadata"]["custom"]
+        assert custom["path"] in {"/total", "/lines"}
+        assert len(custom["violations"]) == 2
+    else:
+        assert await bench.result(task, "a") == {"total": "much", "lines": 3}
+
+
+async def test_a_result_is_checked_as_it_is_stored(bench):
+    """The schema is about JSON, not about the objects that a handler gives."""
+    line = UUID(int=7)
+    await bench.worker({"a": lambda context: {"total": 3, "lines": (line,)}})
+
+    state, task = await bench.run(checked("enforce"))
+
+    assert state == "complete"
+    assert await bench.result(task, "a") == {"total": 3, "lines": [str(line)]}
 
 
 async def test_a_failure_that_cannot_be_stored_is_a_failure_still(bench):

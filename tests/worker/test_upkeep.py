@@ -76,7 +76,7 @@ async def test_a_lost_lease_ends_the_attempt(bench, colour):
 
 
 async def test_a_step_that_an_operator_settled_is_noticed(bench):
-    """A running step that is settled by force is cancelled at the next renewal."""
+    """A running step that is settled by force is cancelled, and no other of its task."""
     cancelled = asyncio.Event()
 
     async def endless(context):

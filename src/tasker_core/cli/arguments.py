@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,84 @@ def read_age(text: str | None, days: float | None) -> timedelta:
             param_hint=option,
         )
     return timedelta(seconds=float(found[1]) * _UNIT_SECONDS[found[2]])
+
+
+def read_where(pairs: Iterable[str]) -> dict[str, Any]:
+    """Read what tasks have in common from `KEY=VALUE` words, as the API takes it.
+
+    >>> read_where(["status=error,blocked_by_failures", "template=shop/refund@1.0.0"])
+    {'status': ['error', 'blocked_by_failures'], 'namespace': 'shop', 'name': 'refund', \
+'version': '1.0.0'}
+
+    Raises:
+        typer.BadParameter: A key is unknown or given twice, or its value cannot be read.
+    """
+    where: dict[str, Any] = {}
+    for pair in pairs:
+        key, is_given, text = pair.partition("=")
+        if key not in WHERE_KEYS or not is_given or not text.strip():
+            close = get_close_matches(key, WHERE_KEYS, 1)
+            known = f"did you mean {close[0]}?" if close else f"keys: {', '.join(WHERE_KEYS)}"
+            advice = "write KEY=VALUE" if key in WHERE_KEYS else known
+            raise typer.BadParameter(f"{pair!r}: {advice}", param_hint="--where")
+        for name, value in _criteria(key, text.strip()):
+            if name in where:
+                raise typer.BadParameter(f"{name} is given twice", param_hint="--where")
+            where[name] = value
+    return where
+
+
+WHERE_KEYS = (
+    "status",
+    "namespace",
+    "template",
+    "failed_step",
+    "error_type",
+    "created_after",
+    "created_before",
+)
+
+
+def _criteria(key: str, text: str) -> Iterator[tuple[str, Any]]:
+    if key == "status":
+        check_status(text, "--where")
+        words = (word.strip() for word in text.split(","))
+        yield key, ["complete" if word == "completed" else word for word in words]
+    elif key == "template":
+        found = re.fullmatch(r"(?:([^/@\s]+)/)?([^/@\s]+)(?:@([^/@\s]+))?", text)
+        if found is None:
+            advice = "write name, namespace/name or namespace/name@version"
+            raise typer.BadParameter(f"{text!r} is not a template; {advice}", param_hint="--where")
+        names = zip(("namespace", "name", "version"), found.groups(), strict=True)
+        yield from ((name, value) for name, value in names if value is not None)
+    elif key.startswith("created"):
+        try:
+            datetime.fromisoformat(text)
+        except ValueError:
+            advice = "write 2026-01-31, or 2026-01-31T08:00:00+01:00"
+            raise typer.BadParameter(
+                f"{text!r} is no time; {advice}", param_hint="--where"
+            ) from None
+        yield key, text
+    else:
+        yield key, text
+
+
+def check_status(status: str | None, option: str = "--status") -> str | None:
+    """Give a list of states back, `a,b`, if all of them are states of a task.
+
+    Raises:
+        typer.BadParameter: One is none; it says what comes near.
+    """
+    from tasker_core.states import TaskState
+
+    known = [*map(str, TaskState), "completed"]
+    for word in (status or "").split(",") if status else ():
+        if word.strip() not in known:
+            close = get_close_matches(word, known, 1)
+            advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            raise typer.BadParameter(f"{word!r} is no status; {advice}", param_hint=option)
+    return status
 
 
 # --- sources ------------------------------------------------------------------------------

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 
-from tasker_core.cli.arguments import apply_set, read_object, template_name
-from tasker_core.cli.connect import INITIATOR, SOURCE_SYSTEM, confirm, connect
+from tasker_core.cli.actions import actions_app
+from tasker_core.cli.arguments import apply_set, check_status, read_object, template_name
+from tasker_core.cli.connect import INITIATOR, SOURCE_SYSTEM, connect
 from tasker_core.cli.output import Output
 from tasker_core.cli.steps import steps_app
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tasker_core.client import TaskerClient, TaskResponse
 
 task_app = typer.Typer(no_args_is_help=True, add_completion=False)
+task_app.add_typer(actions_app)
 task_app.add_typer(steps_app)
 
 TaskUuid = Annotated[UUID, typer.Argument(metavar="UUID", help="The task.")]
@@ -113,7 +114,8 @@ def get(ctx: typer.Context, task_uuid: TaskUuid) -> None:
     out: Output = ctx.obj
     with connect(out) as client:
         found = client.get_task(task_uuid)
-    out.data(vars(found), lambda: task_view(found))
+        moves = client.list_task_transitions(task_uuid) if out.is_for_people else []
+    out.data(vars(found), lambda: task_view(found, moves))
 
 
 @task_app.command("list")
@@ -144,7 +146,7 @@ def list_(
             limit=limit,
             offset=offset,
             namespace=namespace,
-            status=_check_status(status),
+            status=check_status(status),
             **{key: value for key, value in filters.items() if value is not None},
         )
     total = found.pagination.total_count
@@ -174,7 +176,7 @@ def watch(
 ) -> None:
     """Follow a task until it ends; the exit code is 7 if it ends badly."""
     out: Output = ctx.obj
-    _check_status(until, "--until")
+    check_status(until, "--until")
     with connect(out) as client:
         _follow(out, client, task_uuid, interval=interval, timeout=timeout, until=until, live=tui)
 
@@ -190,31 +192,6 @@ def why(ctx: typer.Context, task_uuid: TaskUuid) -> None:
     out.data([vars(cause) for cause in causes], lambda: causes_view(causes))
 
 
-@task_app.command()
-def cancel(
-    ctx: typer.Context,
-    task_uuid: TaskUuid,
-    reason: Annotated[
-        str, typer.Option("--reason", "-r", help="Why.")
-    ] = "Cancelled with tasker-ctl",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Cancel a task: no step of it begins any more."""
-    from tasker_core.cli.views import task_view, template_of
-
-    out: Output = ctx.obj
-    with connect(out) as client:
-        if not yes and sys.stdin.isatty():
-            now = client.get_task(task_uuid)
-            confirm(
-                f"cancel {template_of(now)}, {now.status}, "
-                f"{now.completed_steps} of {now.total_steps} steps done?"
-            )
-        client.cancel_task(task_uuid, reason=reason)
-        after = client.get_task(task_uuid)
-    out.data(vars(after), lambda: task_view(after))
-
-
 # --- helpers --------------------------------------------------------------------------------
 
 
@@ -228,20 +205,6 @@ def _show_created(out: Output, made: TaskResponse) -> None:
         return
     out.data(vars(made), lambda: task_view(made))
     out.note(f"follow it: tasker-ctl task watch {made.task_uuid}")
-
-
-def _check_status(status: str | None, option: str = "--status") -> str | None:
-    from tasker_core.states import TaskState
-
-    known = [*map(str, TaskState), "completed"]
-    for word in (status or "").split(",") if status else ():
-        if word.strip() not in known:
-            from difflib import get_close_matches
-
-            close = get_close_matches(word, known, 1)
-            advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-            raise typer.BadParameter(f"{word!r} is no status; {advice}", param_hint=option)
-    return status
 
 
 def _follow(

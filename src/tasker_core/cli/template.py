@@ -41,6 +41,15 @@ def validate(
         typer.Argument(metavar="PATH...", exists=True, help="Template files, or directories."),
     ],
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
+    environment: Annotated[
+        str | None,
+        typer.Option(
+            "--environment",
+            "-e",
+            metavar="NAME",
+            help="Show each template with the overrides of this environment in it.",
+        ),
+    ] = None,
 ) -> None:
     """Check template files; the exit code is 3 if one has errors."""
     from tasker_core.errors import Severity
@@ -55,7 +64,9 @@ def validate(
     failing = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
     passed = not any(f.severity in failing for r in reports for f in r.findings)
     shown = [f for r in reports for f in r.findings if _is_worth_showing(f, out)]
-    out.data(_document(reports, passed), lambda: _findings(shown, reports))
+    out.data(
+        _document(reports, passed, environment), lambda: _findings(shown, reports, environment)
+    )
     out.note(_summary(reports))
     if not passed:
         raise typer.Exit(ExitCode.INVALID)
@@ -65,7 +76,7 @@ def _is_worth_showing(finding: Finding, out: Output) -> bool:
     return finding.severity != "info" or out.options.verbose > 0
 
 
-def _document(reports: Sequence[Report], passed: bool) -> dict[str, Any]:
+def _document(reports: Sequence[Report], passed: bool, environment: str | None) -> dict[str, Any]:
     items = [
         {
             "file": str(report.path),
@@ -74,13 +85,25 @@ def _document(reports: Sequence[Report], passed: bool) -> dict[str, Any]:
             "step_count": report.step_count,
             "has_cycles": report.has_cycles,
             "findings": report.findings,
+            **_definition(report, environment),
         }
         for report in reports
     ]
     return {"valid": passed, "items": items, "total": len(items)}
 
 
-def _findings(findings: Iterable[Finding], reports: Sequence[Report]) -> RenderableType:
+def _definition(report: Report, environment: str | None) -> dict[str, Any]:
+    from tasker_core.templates.environments import in_environment
+
+    if environment is None or report.template is None:
+        return {}
+    return {"definition": in_environment(report.template, environment).definition}
+
+
+def _findings(
+    findings: Iterable[Finding], reports: Sequence[Report], environment: str | None
+) -> RenderableType:
+    import yaml
     from rich.text import Text
 
     from tasker_core.cli.output import STYLES, visible
@@ -98,6 +121,9 @@ def _findings(findings: Iterable[Finding], reports: Sequence[Report]) -> Rendera
             text.append(f"{report.path}: ", "bold")
             text.append("valid", "green")
             text.append(f" {report.template.label}, {_count(report.step_count, 'step')}\n")
+            for definition in _definition(report, environment).values():
+                shown = yaml.safe_dump(definition, sort_keys=False, allow_unicode=True)
+                text.append("".join(f"    {visible(line)}\n" for line in shown.splitlines()))
     text.right_crop(1)
     return text
 

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from tasker_core.client import StepCause, StepResponse, TaskListResponse, TaskResponse
+    from tasker_core.client import (
+        StepCause,
+        StepResponse,
+        TaskActionOutcome,
+        TaskListResponse,
+        TaskResponse,
+    )
 
 MARKS = {
     "complete": "✓",
@@ -26,8 +32,8 @@ MARKS = {
 }
 
 
-def task_view(task: TaskResponse) -> RenderableType:
-    """Show one task, with its steps if it came with them."""
+def task_view(task: TaskResponse, transitions: Iterable[Mapping[str, Any]] = ()) -> RenderableType:
+    """Show one task, with its steps if it came with them, and what an operator did last."""
     from rich.console import Group
 
     facts = fields(
@@ -46,6 +52,7 @@ def task_view(task: TaskResponse) -> RenderableType:
             "initiator": f"{task.initiator} ({task.source_system})",
             "reason": task.reason,
             "correlation": task.correlation_id,
+            "operator": _last_action(transitions),
         }.items()
     )
     if not task.steps:
@@ -124,12 +131,38 @@ def step_view(step: StepResponse, *, with_traceback: bool = False) -> Table:
     )
 
 
+def actions_view(items: Iterable[TaskActionOutcome]) -> Table:
+    """Show what became of each of many tasks."""
+    return table(
+        ("TASK", "TEMPLATE", "OUTCOME", "STATUS", "NOTE"),
+        [
+            (
+                one.task_uuid,
+                f"{one.namespace}/{one.name} {one.version}" if one.name else None,
+                one.outcome,
+                one.status,
+                one.detail or "",
+            )
+            for one in items
+        ],
+    )
+
+
 # --- pieces ---------------------------------------------------------------------------------
 
 
 def template_of(task: TaskResponse) -> str:
     """Name the template of a task: `shop/order 1.0.0`."""
     return f"{task.namespace}/{task.name} {task.version}"
+
+
+def _last_action(transitions: Iterable[Mapping[str, Any]]) -> str | None:
+    """Say who stepped in last, and why."""
+    last = None
+    for move in transitions:
+        if move.get("actor") is not None:
+            last = f"{move['action']} by {move['actor']}: {move['reason']}"
+    return last
 
 
 def progress_of(task: TaskResponse) -> str:

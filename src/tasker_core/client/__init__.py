@@ -14,6 +14,8 @@ from tasker_core.client.answers import (
     StepAuditResponse,
     StepCause,
     StepResponse,
+    TaskActionOutcome,
+    TaskActionsResponse,
     TaskListResponse,
     TaskResponse,
 )
@@ -34,6 +36,8 @@ __all__ = [
     "StepAuditResponse",
     "StepCause",
     "StepResponse",
+    "TaskActionOutcome",
+    "TaskActionsResponse",
     "TaskConflictError",
     "TaskListResponse",
     "TaskNotFoundError",

@@ -89,6 +89,40 @@ class TaskListResponse(Answer):
 
 
 @dataclass(frozen=True)
+class TaskActionOutcome(Answer):
+    """What became of one of many tasks; `detail` says why it was not done.
+
+    `outcome` is `done`, `unchanged`, `skipped`, `refused` or `not_found`; `status` is the
+    task's own, now.
+    """
+
+    task_uuid: str = ""
+    outcome: str = ""
+    status: str | None = None
+    detail: str | None = None
+    namespace: str | None = None
+    name: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskActionsResponse(Answer):
+    """What became of many tasks; of a dry run, what would have become of them."""
+
+    action: str = ""
+    dry_run: bool = False
+    items: list[TaskActionOutcome] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    next_cursor: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TaskActionsResponse:
+        """Build it, and what it holds, from a JSON object."""
+        items = [TaskActionOutcome.from_dict(one) for one in data.get("items") or ()]
+        return super().from_dict({**data, "items": items})
+
+
+@dataclass(frozen=True)
 class StepResponse(Answer):
     """One step. `results` is how its last attempt ended: `{"success", "result", "error", …}`."""
 

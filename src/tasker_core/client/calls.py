@@ -6,7 +6,7 @@ A call is a value. Both clients send it, one with `await`; nothing here talks to
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from tasker_core.client.answers import (
     StepAuditResponse,
     StepCause,
     StepResponse,
+    TaskActionsResponse,
     TaskListResponse,
     TaskResponse,
 )
@@ -137,6 +138,35 @@ def list_tasks(limit: int, offset: int, filters: Mapping[str, Any]) -> Call[Task
 def cancel_task(task_uuid: UUID | str, reason: str | None) -> Call[dict[str, bool]]:
     query = None if reason is None else {"reason": reason}
     return Call("DELETE", _task(task_uuid), lambda _: {"cancelled": True}, query=query)
+
+
+def act_on_tasks(
+    action: str,
+    *,
+    task_uuids: Iterable[UUID | str] | None,
+    where: Mapping[str, Any] | None,
+    reason: str,
+    actor: str,
+    drop_checkpoints: bool,
+    dry_run: bool,
+    limit: int,
+    cursor: UUID | str | None,
+) -> Call[TaskActionsResponse]:
+    body: dict[str, Any] = {
+        "action": action,
+        "reason": reason,
+        "actor": actor,
+        "drop_checkpoints": drop_checkpoints,
+        "dry_run": dry_run,
+        "limit": limit,
+    }
+    if task_uuids is not None:
+        body["task_uuids"] = [str(_uuid("task_uuids", one)) for one in task_uuids]
+    if where is not None:
+        body["where"] = dict(where)
+    if cursor is not None:
+        body["cursor"] = str(_uuid("cursor", cursor))
+    return Call("POST", "/v1/tasks/actions", TaskActionsResponse.from_dict, body=body)
 
 
 def list_task_steps(task_uuid: UUID | str) -> Call[list[StepResponse]]:

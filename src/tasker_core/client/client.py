@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from tasker_core.client.answers import (
     StepAuditResponse,
     StepCause,
     StepResponse,
+    TaskActionsResponse,
     TaskListResponse,
     TaskResponse,
 )
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
+TaskAction = Literal["cancel", "resolve", "reset"]
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _MAX_BODY_BYTES = 256 * 1024 * 1024  # the server has its own limit
@@ -206,6 +208,52 @@ class TaskerClient(DlqCalls, _Client):
     def cancel_task(self, task_uuid: UUID | str, *, reason: str | None = None) -> dict[str, bool]:
         """Cancel a task; to cancel it twice is no error."""
         return self._send(calls.cancel_task(task_uuid, reason))
+
+    def act_on_tasks(
+        self,
+        action: TaskAction,
+        *,
+        task_uuids: Iterable[UUID | str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        reason: str,
+        actor: str | None = None,
+        drop_checkpoints: bool = False,
+        dry_run: bool = False,
+        limit: int = 1000,
+        cursor: UUID | str | None = None,
+    ) -> TaskActionsResponse:
+        """Cancel, resolve or reset many tasks, each for itself.
+
+        A reset runs all the failed steps of a task again; to resolve a task is to declare it
+        settled, with its steps as they are.
+
+        Args:
+            action: `"cancel"`, `"resolve"` or `"reset"`.
+            task_uuids: These tasks, at most 1000; with `where`, those of them that fit.
+            where: What the tasks have in common: `status` (a list), `namespace`, `name`,
+                `version`, `failed_step`, `error_type`, `created_after`, `created_before`.
+            reason: Why; kept in the history of each.
+            actor: Who; the client's `initiator` if None.
+            drop_checkpoints: Of a reset: the steps begin from their start.
+            dry_run: Change nothing, and say what would become of each.
+            limit: How many to find at most, without `task_uuids`.
+            cursor: The `next_cursor` of the answer before, to go on from there.
+
+        Raises:
+            TaskValidationError: It does not say which tasks, or says it with unknown words.
+        """
+        call = calls.act_on_tasks(
+            action,
+            task_uuids=task_uuids,
+            where=where,
+            reason=reason,
+            actor=actor or self.initiator,
+            drop_checkpoints=drop_checkpoints,
+            dry_run=dry_run,
+            limit=limit,
+            cursor=cursor,
+        )
+        return self._send(call)
 
     def list_task_steps(self, task_uuid: UUID | str) -> list[StepResponse]:
         """List a task's steps with their results, parents before children."""
@@ -407,6 +455,33 @@ class AsyncTaskerClient(AsyncDlqCalls, _Client):
     ) -> dict[str, bool]:
         """Cancel a task; to cancel it twice is no error."""
         return await self._send(calls.cancel_task(task_uuid, reason))
+
+    async def act_on_tasks(
+        self,
+        action: TaskAction,
+        *,
+        task_uuids: Iterable[UUID | str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        reason: str,
+        actor: str | None = None,
+        drop_checkpoints: bool = False,
+        dry_run: bool = False,
+        limit: int = 1000,
+        cursor: UUID | str | None = None,
+    ) -> TaskActionsResponse:
+        """Cancel, resolve or reset many tasks, each for itself; see `TaskerClient`."""
+        call = calls.act_on_tasks(
+            action,
+            task_uuids=task_uuids,
+            where=where,
+            reason=reason,
+            actor=actor or self.initiator,
+            drop_checkpoints=drop_checkpoints,
+            dry_run=dry_run,
+            limit=limit,
+            cursor=cursor,
+        )
+        return await self._send(call)
 
     async def list_task_steps(self, task_uuid: UUID | str) -> list[StepResponse]:
         """List a task's steps with their results, parents before children."""

@@ -118,13 +118,17 @@ $$;
 --
 -- Not checked: the template's input_schema and required_fields. What makes two contexts the
 -- same is known to Python alone, so a template whose strategy is strict wants a key here.
+-- The overrides of a template are those of the parameter environment, else of the setting
+-- tasker.environment of the session or the database, else of development.
 
 create function tasker.create_task(
     namespace text, name text, context jsonb, version text default null,
     priority int default 0, tags text[] default '{}', idempotency_key text default null,
     initiator text default session_user, source_system text default 'sql',
     reason text default 'Task requested', correlation_id uuid default null,
-    parent_correlation_id uuid default null
+    parent_correlation_id uuid default null,
+    environment text
+    default coalesce(nullif(current_setting('tasker.environment', true), ''), 'development')
 )
 returns uuid
 language plpgsql
@@ -139,11 +143,15 @@ declare
     identity_hash bytea;
     task_uuid uuid := overlay(tasker.new_uuid()::text placing '00000' from 32);
 begin
-    select * into template
+    select own.* into template
     from tasker.current_templates as t
+    join tasker.templates as own
+        on (own.namespace, own.name, own.version, own.digest)
+        = (t.namespace, t.name, t.version, t.digest)
     where t.namespace = create_task.namespace and t.name = create_task.name
         and (create_task.version is null or t.version = create_task.version)
-    order by t.version_key desc limit 1;
+        and own.environment in ('', create_task.environment)
+    order by t.version_key desc, own.environment desc limit 1;
     if not found then
         raise no_data_found using
             message = concat('no template ', namespace, '/', name, ' ' || version),

@@ -8,7 +8,7 @@ the task have grown in between, finish refuses, and the plan is made anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -47,33 +47,46 @@ order by step_no
 
 
 async def plan_expansion(
-    conn: Connection, template: TaskTemplate, step: StepDefinition, task_uuid: UUID, result: Any
+    conn: Connection,
+    template: TaskTemplate,
+    step: StepDefinition,
+    task_uuid: UUID,
+    result: Any,
+    *,
+    warn: Callable[[str], None] | None = None,
 ) -> str | None:
     """Plan what follows from the result of a decision or of a batchable step.
 
-    The result must be one that `encode` takes.
+    Args:
+        result: One that `encode` takes.
+        warn: Told what comes near a limit: "added 70 steps, of 100 that it may".
 
     Returns:
         The expansion for finish_steps, as JSON text; None when nothing is to be added.
 
     Raises:
         InvalidExpansion: The result does not say what it must, or asks for steps that
-            the template does not lead to.
+            the template does not lead to, or more than the limits allow.
     """
     outcome = _outcome(template, step, result)
-    return await _planned(conn, template, step, task_uuid, outcome)
+    text, warnings = await _planned(conn, template, step, task_uuid, outcome)
+    if warn is not None:
+        for warning in warnings:
+            warn(warning)
+    return text
 
 
 async def plan_resolution(
     conn: Connection, template: TaskTemplate, step: StepDefinition, task_uuid: UUID
 ) -> str | None:
     """Plan what has waited for a decision or a batchable step that ends without a result."""
-    return await _planned(conn, template, step, task_uuid, None)
+    text, _ = await _planned(conn, template, step, task_uuid, None)
+    return text
 
 
 async def _planned(
     conn: Connection, template: TaskTemplate, step: StepDefinition, task_uuid: UUID, outcome: Any
-) -> str | None:
+) -> tuple[str | None, Sequence[str]]:
     existing = await _existing(conn, template, task_uuid)
     new_count = len(outcome[1]) if outcome and step.type == "batchable" else 0
     if len(existing) + new_count + len(template.steps) < MANY_STEPS:
@@ -118,14 +131,16 @@ async def _existing(
 
 def _expansion(
     template: TaskTemplate, existing: Sequence[ExistingStep], step: StepDefinition, outcome: Any
-) -> str | None:
+) -> tuple[str | None, Sequence[str]]:
     if outcome is None:
-        return _as_json(expand_nothing(template, existing, step.name))
-    if step.type == "decision":
-        return _as_json(expand_decision(template, existing, step.name, outcome))
-    worker, instances = outcome
-    config = _config(template, step, worker)
-    return _as_json(expand_batch(template, existing, step.name, worker, instances, config))
+        expansion = expand_nothing(template, existing, step.name)
+    elif step.type == "decision":
+        expansion = expand_decision(template, existing, step.name, outcome)
+    else:
+        worker, instances = outcome
+        config = _config(template, step, worker)
+        expansion = expand_batch(template, existing, step.name, worker, instances, config)
+    return _as_json(expansion), expansion.warnings
 
 
 def _outcome(template: TaskTemplate, step: StepDefinition, result: Any) -> Any:

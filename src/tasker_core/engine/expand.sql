@@ -8,7 +8,8 @@
 --        counted down right after this
 -- out    the lanes of the steps that are ready at once, null when there are none
 -- raises TK001 when the task has grown since the plan was made, or a gate that was open
---        then has ended: plan again
+--        then has ended: plan again; program_limit_exceeded when a step's number would not
+--        fit into its id
 -- locks  nothing of its own: the caller holds the task
 
 create function tasker.expand_task(its_task uuid, ending int[], expansion json) returns int[]
@@ -21,6 +22,9 @@ declare
     );
     ready_lanes int[];
 begin
+    if known_count + json_array_length(expansion -> 'steps') > 1048575 then
+        raise program_limit_exceeded using message = 'a task has at most 1048575 steps';
+    end if;
     if known_count <> (select count(*) from tasker.steps as s where s.task_uuid = its_task) then
         raise exception 'task % has grown', its_task using errcode = 'TK001';
     end if;

@@ -434,7 +434,7 @@ begin
         select
             given.task_uuid, given.step_no, given.attempt,
             case
-                when past.outcome = 'cancelled' then 'the task was cancelled'
+                when past.outcome = 'cancelled' then past.error ->> 'message'
                 -- a success with an error beside it: the mark of an operator's hand
                 when past.outcome in ('complete', 'resolved_manually') and past.error is not null
                     then 'an operator settled it'

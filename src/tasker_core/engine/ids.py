@@ -12,8 +12,9 @@ import os
 import time
 from uuid import UUID
 
-STEP_BITS = 20
-MAX_STEPS = (1 << STEP_BITS) - 1
+from tasker_core.templates.bounds import MAX_STEPS
+
+STEP_BITS = MAX_STEPS.bit_length()
 
 _VERSION = 7 << 76
 _VARIANT = 2 << 62

@@ -1,7 +1,8 @@
-"""What an operator may do: cancel a task; reset, resolve or complete a step.
+"""What an operator may do: cancel, resolve or reset a task; reset, resolve or complete a step.
 
 Each is one transaction that also moves the task on, and is recorded with actor and
-reason. The rules are in operate.sql.
+reason. The rules are in operate_task.sql and operate.sql; many tasks at once are the
+business of operate_many.py.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tasker_core.engine.outbox import events_by_hand
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.errors import TransitionRefused, UnknownStep, UnknownTask
 from tasker_core.payload import encode
+from tasker_core.states import TASK_TERMINAL, TaskState
 from tasker_core.templates.fate import GATES
 
 
@@ -32,12 +34,43 @@ async def cancel_task(conn: Connection, task_uuid: UUID, *, actor: str, reason: 
     row = await conn.fetchrow(
         "select * from tasker.cancel_task($1, $2, $3)", task_uuid, actor, reason
     )
-    assert row is not None
-    if row["refused_by"] is None:
-        return
-    if row["state"] is None:
-        raise UnknownTask(task_uuid)
-    raise TransitionRefused("task", task_uuid, row["state"], "cancel")
+    _refuse_task(row, task_uuid, "cancel")
+
+
+async def resolve_task(conn: Connection, task_uuid: UUID, *, actor: str, reason: str) -> None:
+    """Declare a task settled as a whole: its steps stay as they are, and none begins any more.
+
+    Steps that run are cancelled, and their late results are refused.
+
+    Raises:
+        UnknownTask: There is no such task.
+        TransitionRefused: The task has ended already.
+    """
+    row = await conn.fetchrow(
+        "select * from tasker.resolve_task($1, $2, $3)", task_uuid, actor, reason
+    )
+    _refuse_task(row, task_uuid, "resolve")
+
+
+async def reset_task(
+    conn: Connection, task_uuid: UUID, *, actor: str, reason: str, drop_checkpoints: bool = False
+) -> None:
+    """Run every failed step of a task again, each with all its attempts before it.
+
+    A task in `error` is open again, also if no step of it has failed.
+
+    Raises:
+        UnknownTask: There is no such task.
+        TransitionRefused: No step of it is in error, or the task has ended for good.
+    """
+    row = await conn.fetchrow(
+        "select * from tasker.reset_task($1, $2, $3, $4)",
+        task_uuid,
+        actor,
+        reason,
+        drop_checkpoints,
+    )
+    _refuse_task(row, task_uuid, "reset", "no step of it is in error")
 
 
 async def reset_step(
@@ -228,6 +261,16 @@ def step_no_of(task_uuid: UUID, step_uuid: UUID) -> int:
     if its_task != task_uuid or step_no == 0:
         raise UnknownStep(task_uuid, step_uuid)
     return step_no
+
+
+def _refuse_task(row: Any, task_uuid: UUID, action: str, otherwise: str = "") -> None:
+    """Raise what forbids an action; `otherwise` says it of a task that has not ended."""
+    if row["refused_by"] is None:
+        return
+    if row["state"] is None:
+        raise UnknownTask(task_uuid)
+    advice = "" if TaskState(row["state"]) in TASK_TERMINAL else otherwise
+    raise TransitionRefused("task", task_uuid, row["state"], action, advice)
 
 
 async def _refuse(

@@ -1,55 +1,11 @@
--- What an operator may do: cancel a task; reset, resolve or complete a step.
+-- What an operator may do with a step: reset, resolve or complete it.
 --
 -- Each locks the task first, is recorded with actor and reason, and moves the task on
 -- in the same transaction.
 --
--- out   refused_by: 'task' or 'step' when its state forbids the action, null when it is done;
---       state: the state that forbids it (null: there is no such thing), or the new one
-
-create function tasker.cancel_task(
-    its_uuid uuid, by_actor text, why text, out refused_by text, out state text
-)
-language plpgsql
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-as $$
-#variable_conflict use_column
-declare
-    moment timestamptz;
-    task tasker.tasks;
-begin
-    select * into task from tasker.lock_tasks(array[its_uuid]);
-    if task.state is null or task.state in ('complete', 'error', 'cancelled', 'resolved_manually')
-    then
-        refused_by := 'task';
-        state := task.state;
-        return;
-    end if;
-    moment := tasker.now();
-
-    perform tasker.stop_task(
-        moment, its_uuid, 'cancelled',
-        '{"message": "the task was cancelled", "error_type": "cancelled", "retryable": false}'
-    );
-    perform tasker.record_action(
-        moment, its_uuid,
-        array(
-            select step.step_no from tasker.steps as step
-            where step.task_uuid = its_uuid and step.state in ('pending', 'error')
-            order by step.step_no
-        ),
-        'cancelled', 'cancel', by_actor, why, null
-    );
-    update tasker.steps as step
-    set state = 'cancelled', completed_at = moment, is_held = false
-    where step.task_uuid = its_uuid and step.state in ('pending', 'error');
-
-    perform tasker.change_task(moment, its_uuid, 'cancelled', 'cancel', by_actor, why);
-    state := 'cancelled';
-end;
-$$;
+-- out    refused_by: 'task' or 'step' when its state forbids the action, null when it is done;
+--        state: the state that forbids it (null: there is no such thing), or the new one
+-- tells  channel tasker_cancelled, when a running step is settled: with the step's id
 
 -- Run a failed step again: its attempts so far are forgiven. While another step of a
 -- halted task is still in error, the step waits until that one is dealt with too.
@@ -158,6 +114,9 @@ begin
         '{"message": "an operator settled the step", "error_type": "settled_by_operator",
           "retryable": false}'
     );
+    if is_running then
+        perform pg_notify('tasker_cancelled', tasker.step_uuid(its_task, its_step_no)::text);
+    end if;
     update tasker.steps as step
     set
         state = next_state, result = its_result, completed_at = moment, checkpoint = null,

@@ -43,10 +43,11 @@ begin
     end if;
 
     insert into tasker.templates as t values (
-        new_uuid, its_namespace, its_name, its_version, its_version_key, its_digest,
+        new_uuid, its_namespace, its_name, its_version, its_version_key, its_digest, '',
         its_definition, its_identity_strategy, halts, its_limits, tasker.now()
     )
-    on conflict (namespace, name, version, digest) do update set registered_at = tasker.now()
+    on conflict (namespace, name, version, digest, environment)
+    do update set registered_at = tasker.now()
     returning t.template_uuid into new_uuid;
 
     insert into tasker.lanes (namespace, callable, method, resolver)
@@ -78,8 +79,49 @@ begin
 end;
 $$;
 
--- The definition in force of every version of every template.
+-- Make known what a registered template says in one environment. Only what a step is given
+-- and how it is retried may differ; a step's number and its lane are the same everywhere.
+--
+-- in     the template as it was registered; the definition with the overrides in it; and the
+--        retry policies of its steps, in the order of their numbers
+-- locks  nothing of its own: the caller registers the template in the same transaction
+create function tasker.register_environment(
+    new_uuid uuid, base_uuid uuid, its_environment text, its_definition json,
+    max_attempts int[], backoffs text[], first_delays_ms int[], max_delays_ms int[]
+)
+returns void
+language plpgsql
+as $$
+#variable_conflict use_column
+begin
+    insert into tasker.templates
+    select
+        new_uuid, base.namespace, base.name, base.version, base.version_key, base.digest,
+        its_environment, its_definition, base.identity_strategy, base.halts_on_failure,
+        base.limits, base.registered_at
+    from tasker.templates as base
+    where base.template_uuid = base_uuid
+    on conflict (namespace, name, version, digest, environment) do nothing;
+    if not found then
+        return; -- this definition was in force before
+    end if;
+
+    insert into tasker.template_steps
+    select
+        new_uuid, base.step_no, base.lane, base.is_initial, base.name, policy.max_attempts,
+        policy.backoff, policy.first_delay_ms, policy.max_delay_ms, base.parents, base.children,
+        base.lost_events
+    from unnest(max_attempts, backoffs, first_delays_ms, max_delays_ms) with ordinality as policy (
+        max_attempts, backoff, first_delay_ms, max_delay_ms, step_no
+    )
+    join tasker.template_steps as base
+        on base.template_uuid = base_uuid and base.step_no = policy.step_no;
+end;
+$$;
+
+-- The definition in force of every version of every template, without overrides.
 create view tasker.current_templates as
 select distinct on (namespace, name, version) *
 from tasker.templates
+where environment = ''
 order by namespace, name, version, registered_at desc, template_uuid desc;

@@ -11,6 +11,7 @@
     │   ├─ ConfigurationError  BusinessLogicError
     │   └─ TransactionMisuse        … raised by context.transaction()
     ├─ StepExecutionError           raised by handlers that choose their own type
+    ├─ AttemptCancelled             raised in a handler whose result does not count any more
     ├─ TemplateError                the template's author
     │   ├─ InvalidTemplate          … its YAML: every finding, with file and line
     │   ├─ TemplateChanged          … another definition under a version in use
@@ -202,6 +203,20 @@ class StepExecutionError(TaskerError):
         **facts: Any,
     ) -> None:
         super().__init__(message, error_type=error_type, retryable=retryable, **facts)
+
+
+class AttemptCancelled(TaskerError):
+    """The attempt does not count any more; what the handler does now is for nothing."""
+
+    code = "attempt_cancelled"
+    retryable_by_default = False
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        super().__init__(
+            f"step {step!r} was cancelled, settled by an operator, timed out, or lost its lease: "
+            "its result would be refused"
+        )
 
 
 # --- the template's author ----------------------------------------------------------

@@ -8,10 +8,10 @@ Each attempt parses its own copies, so a handler may change what it gets.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeVar, overload
 from uuid import UUID, uuid4
 
-from tasker_core.errors import TransactionMisuse
+from tasker_core.errors import AttemptCancelled, TransactionMisuse
 from tasker_core.handlers.transaction import StepTransaction, TransactionHost
 from tasker_core.payload import decode
 
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from tasker_core.handlers.models import TaskSequenceStepWrapper
 
 _T = TypeVar("_T")
+
+
+class Loan(Protocol):
+    """What a context asks whether its attempt still counts."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its result is decided."""
 
 
 class _Lazy(Generic[_T]):
@@ -96,6 +104,7 @@ class StepContext:
     _checkpoint_text: str | bytes | None = None
     _results: Mapping[str, Any] | None = None
     _host: TransactionHost | None = None
+    _loan: Loan | None = None  # set by whoever runs the attempt
 
     def __init__(
         self,
@@ -207,6 +216,7 @@ class StepContext:
         task_name: str = "",
         task_version: str = "",
         namespace: str = "",
+        is_cancelled: bool = False,
     ) -> Self:
         """Make a context for a unit test; leave out what the handler does not look at.
 
@@ -214,12 +224,13 @@ class StepContext:
             dependency_results: Step name → what that step's handler returned, plain.
             attempts: Attempts before this one: 0 for the first.
             max_attempts: How many attempts there are in all.
+            is_cancelled: The attempt does not count any more.
 
         >>> context = StepContext.for_testing(dependency_results={"cart": {"total": 64.79}})
         >>> context.get_dependency_field("cart", "total")
         64.79
         """
-        return cls(
+        context = cls(
             task_uuid=task_uuid,
             step_uuid=step_uuid,
             correlation_id=correlation_id,
@@ -236,6 +247,8 @@ class StepContext:
             task_version=task_version,
             namespace=namespace,
         )
+        context._loan = _Over() if is_cancelled else None
+        return context
 
     @classmethod
     def from_event(cls, event: StepEvent, handler_name: str) -> Self:
@@ -396,6 +409,27 @@ class StepContext:
             )
         return StepTransaction(self._host, engine)
 
+    # --- the attempt ----------------------------------------------------------------------
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the attempt does not count any more, so that its result would be refused.
+
+        It turns true when the task was cancelled or resolved, when an operator settled the
+        step, at a time-out, and when the lease was lost. An async handler is cancelled then;
+        any other has to look, in the middle of what takes long. To look costs nothing.
+        """
+        return self._loan is not None and self._loan.is_over
+
+    def raise_if_cancelled(self) -> None:
+        """End the handler here if the attempt does not count any more.
+
+        Raises:
+            AttemptCancelled: See `is_cancelled`; nobody records it.
+        """
+        if self.is_cancelled:
+            raise AttemptCancelled(self.step_name)
+
     # --- the whole ----------------------------------------------------------------------
 
     @property
@@ -414,6 +448,12 @@ class StepContext:
             f"{type(self).__name__}({self.namespace}/{self.task_name} step {self.step_name!r}, "
             f"attempt {self.attempt} of {self.max_retries}, task {self.task_uuid})"
         )
+
+
+class _Over:
+    """An attempt that does not count any more."""
+
+    is_over = True
 
 
 class _Envelopes(Mapping[str, Any]):

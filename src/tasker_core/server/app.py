@@ -17,7 +17,7 @@ from tasker_core.server import problems
 from tasker_core.server.backend import Backend
 from tasker_core.server.edge import Edge
 from tasker_core.server.openapi import describe
-from tasker_core.server.routes import analytics, dlq, health, steps, tasks
+from tasker_core.server.routes import actions, analytics, dlq, health, steps, tasks
 from tasker_core.server.routes import templates as registered
 from tasker_core.server.sweeper import keep_sweeping
 from tasker_core.settings import Settings
@@ -66,7 +66,7 @@ def create_app(
     )
     app.state.backend = backend
     app.state.api_routes = []
-    for room in (tasks, steps, dlq, registered, analytics, health):
+    for room in (tasks, actions, steps, dlq, registered, analytics, health):
         app.state.api_routes += room.router.routes
         app.include_router(room.router)
     app.add_api_route("/", _to_docs, include_in_schema=False)

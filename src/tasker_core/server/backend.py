@@ -37,7 +37,7 @@ class Backend:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.shelf = TemplateShelf()
+        self.shelf = TemplateShelf(environment=settings.environment)
         self.pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.templates: list[TemplateOutcome] = []  # what became of those given at start
         self.draining = False  # about to stop: not ready any more

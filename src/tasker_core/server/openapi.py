@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from tasker_core.wire.actions import TaskActionsRequest
 from tasker_core.wire.dlq import DlqEntryRequest, DlqUpdate
 from tasker_core.wire.problems import MEDIA_TYPE, Problem
 from tasker_core.wire.steps import CompleteManually, ResetForRetry, ResolveManually
@@ -18,6 +19,7 @@ _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (
     TaskRequest,
     CancelRequest,
+    TaskActionsRequest,
     ResetForRetry,
     ResolveManually,
     CompleteManually,

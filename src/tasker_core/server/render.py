@@ -237,6 +237,7 @@ def _attempt_result(step: StepRecord, attempt: AttemptRecord) -> wire.ExecutionR
             error_code=_text((failure or {}).get("error_code")),
             error_type=_text((failure or {}).get("error_type")),
             custom=custom if isinstance(custom, dict) else {},
+            checkpoint=facts.get("checkpoint"),
         ),
         error=None if failure is None else _error(failure, custom),
     )

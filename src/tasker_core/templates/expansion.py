@@ -16,10 +16,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasker_core.errors import InvalidExpansion
+from tasker_core.templates.bounds import (
+    DEEP_DECISION,
+    MANY_STEPS_PER_DECISION,
+    MAX_BATCHES,
+    MAX_DECISION_DEPTH,
+    MAX_STEPS,
+    MAX_STEPS_PER_DECISION,
+    decision_depths,
+)
 from tasker_core.templates.fate import GATES, Course, in_order, steps_due
 from tasker_core.templates.model import BatchConfig, StepDefinition, TaskTemplate
-
-MAX_STEPS_PER_DECISION = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ class Expansion:
     open_gates: tuple[int, ...] = ()  # those that were open then, but for the one that ends
     steps: list[NewStep] = field(default_factory=list)
     new_children: dict[int, tuple[int, ...]] = field(default_factory=dict)  # of those known
+    warnings: list[str] = field(default_factory=list)  # which limits it comes near
 
 
 def expand_decision(
@@ -84,8 +92,8 @@ def expand_decision(
         chosen: Names of steps below it; the same name twice counts once.
 
     Raises:
-        InvalidExpansion: A name is not a step that this decision leads to, or too many
-            steps would be created.
+        InvalidExpansion: A name is not a step that this decision leads to, or more is
+            asked for than the limits allow.
     """
     names = tuple(dict.fromkeys(chosen))
     reachable = steps_below(template, decision) if names else []
@@ -93,7 +101,12 @@ def expand_decision(
         if name not in reachable:
             raise InvalidExpansion(decision, f"chose {name!r}", _advice(reachable))
     plan = _Plan(template, existing, decision, names)
-    return plan.follow(limit=MAX_STEPS_PER_DECISION if names else None)
+    if not names:
+        return plan.follow()
+    expansion = plan.follow(limit=MAX_STEPS_PER_DECISION)
+    if (count := len(expansion.steps)) >= MANY_STEPS_PER_DECISION:
+        expansion.warnings.append(f"added {count} steps, of {MAX_STEPS_PER_DECISION} that it may")
+    return expansion
 
 
 def expand_batch(
@@ -113,8 +126,15 @@ def expand_batch(
         config: How many of them run at a time, and what becomes of them when one fails.
 
     Raises:
-        InvalidExpansion: `worker` is not a batch worker that depends on the analyzer.
+        InvalidExpansion: `worker` is not a batch worker that depends on the analyzer, or
+            more is asked for than the limits allow.
     """
+    if len(instances) > MAX_BATCHES:
+        raise InvalidExpansion(
+            analyzer,
+            f"cuts the work into {len(instances)} batches",
+            f"at most {MAX_BATCHES} are allowed: cut larger ones",
+        )
     workers = [
         step.name
         for step in template.steps
@@ -178,6 +198,10 @@ class _Plan:
         if name in self.names:
             raise InvalidExpansion(definition.name, f"exists already as {name!r}", "rename one")
         number = self.known_steps + len(self.added) + 1
+        if number > MAX_STEPS:
+            raise InvalidExpansion(
+                self.origin, "adds more steps than a task can number", f"it has at most {MAX_STEPS}"
+            )
         self.names.add(name)
         self.numbers.setdefault(definition.name, []).append(number)
         self.added.append(NewStep(number, name, definition.name, (), (), inputs, place))
@@ -193,7 +217,40 @@ class _Plan:
                     f"leads to more than {limit} new steps",
                     f"at most {limit} are created by one decision",
                 )
-        return self._link()
+        expansion = self._link()
+        self._check_depth(expansion)
+        return expansion
+
+    def _check_depth(self, expansion: Expansion) -> None:
+        """See how many decisions lead to those that are added."""
+        names = [new.template_step for new in self.added]
+        added = [name for name in names if self.template.step(name).type == "decision"]
+        if not added:
+            return
+        present = [name for name in in_order(self.template) if name in self.numbers]
+        parents = {name: self._parent_names(self.template.step(name)) for name in present}
+        decisions = {name for name in parents if self.template.step(name).type == "decision"}
+        depths = decision_depths(parents, decisions)
+        deepest = max(added, key=lambda name: depths[name])
+        if depths[deepest] > MAX_DECISION_DEPTH:
+            raise InvalidExpansion(
+                self.origin,
+                f"leads to the decision {deepest!r}, number {depths[deepest]} in a row",
+                f"at most {MAX_DECISION_DEPTH} may follow from each other",
+            )
+        if depths[deepest] > DEEP_DECISION:
+            expansion.warnings.append(
+                f"added the decision {deepest!r}, number {depths[deepest]} in a row, "
+                f"of {MAX_DECISION_DEPTH} that there may be"
+            )
+
+    def _parent_names(self, definition: StepDefinition) -> list[str]:
+        """Name its dependencies that exist, or else the decisions that chose it."""
+        existing = [name for name in definition.dependencies if name in self.numbers]
+        return existing or self._deciders(definition)
+
+    def _deciders(self, definition: StepDefinition) -> list[str]:
+        return [name for name, chosen in self.chosen.items() if definition.name in chosen]
 
     def _link(self) -> Expansion:
         children: dict[int, list[int]] = {}
@@ -219,9 +276,8 @@ class _Plan:
                 continue
             found.update(self.numbers.get(dependency, ()))
         if not found:
-            for decision, chosen in self.chosen.items():
-                if definition.name in chosen:
-                    found.update(self.numbers[decision])
+            for decision in self._deciders(definition):
+                found.update(self.numbers[decision])
         return tuple(sorted(found))
 
 

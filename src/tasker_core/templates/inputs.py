@@ -56,6 +56,12 @@ def compile_schema(schema: dict[str, Any]) -> jsonschema_rs.Validator:
         raise ValueError(str(error)) from None
 
 
+def schema_violations(validator: jsonschema_rs.Validator, value: Any) -> list[Violation]:
+    """Give what is wrong with a value, each once, at most `MAX_VIOLATIONS`."""
+    found = map(_violation, islice(validator.iter_errors(value), MAX_VIOLATIONS))
+    return list(dict.fromkeys(found))
+
+
 def _refuse(uri: str) -> Any:
     raise ValueError(f"schemas are not fetched: write {uri} into this one, under $defs")
 

@@ -43,6 +43,7 @@ LIFECYCLE_KEYS = keys(
     "auto_dlq_on_timeout"
 )
 ENVIRONMENT_KEYS = frozenset({"steps"})
+ENVIRONMENT = re.compile(r"[A-Za-z0-9_-]{1,50}")  # as in the settings
 
 # Keys that are often written one level too high, or low, and where they belong.
 _IN_TEMPLATE = {
@@ -199,6 +200,14 @@ def _environments(block: Block) -> dict[str, Any]:
     path = block.at("environments")
     found = {}
     for name, value in environments.items():
+        if not ENVIRONMENT.fullmatch(name):
+            block.findings.error(
+                "INVALID_NAME",
+                (*path, name),
+                f"no environment can be called {shown(name)}: letters, digits, _ and -, at most 50",
+                "write it as TASKER_ENV does",
+                at_key=True,
+            )
         environment = Block(value, (*path, name), block.findings, ENVIRONMENT_KEYS)
         overrides = [read_override(o) for o in environment.blocks("steps", OVERRIDE_KEYS)]
         if overrides:

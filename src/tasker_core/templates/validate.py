@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tasker_core.templates.bounds import DEEP_DECISION, MAX_DECISION_DEPTH, decision_depths
 from tasker_core.templates.document import Path
 from tasker_core.templates.findings import Findings, did_you_mean, shown
 from tasker_core.templates.graph import find_cycles, topological_order
@@ -33,6 +34,7 @@ def validate(definition: dict[str, Any], findings: Findings) -> bool:
         _check_convergences(steps, order)
         _check_branch_joins(steps, order)
         _check_gate_joins(steps, order)
+        _check_depth(steps, order)
         if len(order) <= MAX_CLOSURE:
             _check_redundancy(steps, order)
     return has_cycles
@@ -310,6 +312,17 @@ def _adds(parent: str, child: str) -> bool:
     return parent == "decision" or (parent == "batchable" and child == "batch_worker")
 
 
+def _check_depth(steps: _Steps, order: list[str]) -> None:
+    decisions = steps.of_type("decision")
+    depths = decision_depths({name: steps.parents[name] for name in order}, set(decisions))
+    deepest = max(decisions, key=lambda name: depths[name], default="")
+    if not decisions or depths[deepest] <= DEEP_DECISION:
+        return
+    message = f"{deepest} may be decision number {depths[deepest]} in a row"
+    hint = f"at most {MAX_DECISION_DEPTH} may follow from each other; let one decide more"
+    steps.findings.warning("DECISION_DEPTH", steps.path(deepest), message, hint)
+
+
 def _check_redundancy(steps: _Steps, order: list[str]) -> None:
     bit = {name: 1 << at for at, name in enumerate(order)}
     above: dict[str, int] = {}
@@ -346,6 +359,11 @@ def _check_overrides(steps: _Steps, environments: dict[str, Any]) -> None:
 
 def _check_result_schemas(steps: _Steps) -> None:
     for name in steps.position:
+        validation = steps[name].get("result_validation", "off")
+        if validation != "off" and "result_schema" not in steps[name]:
+            message = f"{name} has no result_schema, so that there is nothing to {validation}"
+            path = steps.path(name, "result_validation")
+            steps.findings.warning("RESULT_VALIDATION_UNUSED", path, message, "add result_schema")
         if "result_schema" not in steps[name]:
             message = f"{name} does not say what its result looks like"
             steps.findings.info("NO_RESULT_SCHEMA", steps.path(name), message, "add result_schema")

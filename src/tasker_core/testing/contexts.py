@@ -25,9 +25,11 @@ from tasker_core.handlers.result import (
     result_from_return,
 )
 from tasker_core.payload import MAX_BYTES
+from tasker_core.templates.environments import in_environment
 from tasker_core.templates.graph import ancestors
 from tasker_core.templates.model import TaskTemplate
 from tasker_core.testing.sources import (
+    ENVIRONMENT,
     TemplateSource,
     find_handler,
     find_template,
@@ -55,6 +57,8 @@ class ContextParts(TypedDict, total=False):
     task_name: str
     task_version: str
     namespace: str
+    environment: str
+    is_cancelled: bool
 
 
 def build_context(
@@ -76,6 +80,8 @@ def build_context(
             `step_inputs`: what the engine adds for one step, such as a batch's cursor.
             `checkpoint`: what an earlier run of the step left.
             `attempt`: counted from 1; `max_attempts`: how many there are, 3.
+            `environment`: whose overrides of the template hold, "test".
+            `is_cancelled`: the attempt does not count any more, which a handler may ask.
             Ids and names, if the handler looks at them.
 
     Raises:
@@ -94,7 +100,7 @@ def build_context(
     if template is not None:
         if step is None:
             raise ValueError("name a step of the template: build_context(template, 'step')")
-        found = find_template(template)
+        found = in_environment(find_template(template), parts.get("environment", ENVIRONMENT))
         refuse_unknown_step(found, step, [one.name for one in found.steps], "there is no step")
         defined = found.step(step)
         _check_results(found, step, parts.get("results", {}))
@@ -108,7 +114,7 @@ def build_context(
             "max_attempts": defined.retry.executions,
         }
     for name in ContextParts.__optional_keys__ & {*parts} - {
-        *("input", "results", "config", "attempt")
+        *("input", "results", "config", "attempt", "environment")
     }:
         known[name] = parts[name]  # type: ignore[literal-required]  # a key of ContextParts
     attempt = parts.get("attempt", 1)

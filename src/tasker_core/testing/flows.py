@@ -16,7 +16,7 @@ from typing import Any, Self, TypedDict, Unpack
 from uuid import UUID
 
 from tasker_core.db.connect import Connection
-from tasker_core.engine.create import NewTask, create_task
+from tasker_core.engine.create import CreatedTask, NewTask, create_task
 from tasker_core.engine.register import TemplateShelf, register_template
 from tasker_core.engine.sweep import sweep
 from tasker_core.handlers.bound import BoundHandler, HandlerDefinition
@@ -31,6 +31,7 @@ from tasker_core.testing.mocks import Mocks, Outcome
 from tasker_core.testing.records import read_snapshot
 from tasker_core.testing.run import Run, no_handler
 from tasker_core.testing.sources import (
+    ENVIRONMENT,
     Handlers,
     HandlerSources,
     TemplateSource,
@@ -75,6 +76,7 @@ class Bench:
         database: None is the one of this process, made when it is first needed.
         packages: Packages whose handlers every run may use.
         templates: The directory of templates that runs name.
+        environment: Whose overrides of the templates hold.
 
     The database is emptied when a bench begins; what is in it afterwards may be looked at.
     """
@@ -85,10 +87,11 @@ class Bench:
         *,
         packages: Sequence[str] = (),
         templates: Path | str | None = None,
+        environment: str = ENVIRONMENT,
     ) -> None:
         self.database = database or shared_database()
         self.clock: Clock = self.database.clock
-        self.shelf = TemplateShelf()
+        self.shelf = TemplateShelf(environment=environment)
         self.turn_count = 0
         self._packages = tuple(packages)
         self._templates = templates
@@ -150,12 +153,15 @@ class Bench:
         sources = HandlerSources(handlers, (*self._packages, *packages))
         played = Mocks(found, mocks or {})
 
-        async def create(conn: Connection) -> UUID:
+        async def create(conn: Connection) -> CreatedTask:
             await register_template(conn, found, force=True)
-            return (await create_task(conn, self.shelf, new)).task_uuid
+            return await create_task(conn, self.shelf, new)
 
-        task_uuid = self.do(create)
-        run = Run(self, task_uuid, found, played, sources, skip_waits=skip_waits, timeout=timeout)
+        created = self.do(create)
+        there = created.template.template  # as it is in this environment
+        run = Run(
+            self, created.task_uuid, there, played, sources, skip_waits=skip_waits, timeout=timeout
+        )
         return self._begin(run, until)
 
     async def run_async(

@@ -31,6 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="",
     )
     parser.addini(
+        "tasker_environment",
+        "Environment whose overrides of the templates hold for the fixture `tasker`",
+        default="test",
+    )
+    parser.addini(
         "tasker_without_database",
         "What becomes of tests that need a database when there is none: fail or skip",
         default="fail",
@@ -67,6 +72,7 @@ def tasker(request: pytest.FixtureRequest, tasker_database: ThrowAwayDatabase) -
         tasker_database,
         packages=config.getini("tasker_handlers"),
         templates=config.rootpath / templates if templates else None,
+        environment=str(config.getini("tasker_environment")),
     )
     yield bench
     bench.close()

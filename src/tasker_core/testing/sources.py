@@ -31,6 +31,8 @@ from tasker_core.templates.model import TaskTemplate
 TemplateSource: TypeAlias = TaskTemplate | Path | str | Mapping[str, Any]
 Handlers: TypeAlias = Mapping[str, Any] | Iterable[Any]
 
+ENVIRONMENT = "test"  # whose overrides of a template hold, unless a test says otherwise
+
 
 # --- templates ------------------------------------------------------------------------
 

@@ -46,6 +46,9 @@ class ResultMetadata(Answer):
     error_code: str | None
     error_type: str | None
     custom: dict[str, Any] = Field(description="What the handler, or the operator, added.")
+    checkpoint: dict[str, Any] | None = Field(
+        default=None, description="The last one of a step that is complete, without its history."
+    )
     manually_completed: bool | None = None
     completed_by: str | None = None
     completion_reason: str | None = None

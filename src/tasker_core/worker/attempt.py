@@ -21,6 +21,7 @@ from tasker_core.handlers.result import MAX_MESSAGE, StepHandlerResult, result_f
 from tasker_core.payload import decode, encode, storable_text
 from tasker_core.worker.lookup import EarlierResults, Lookup
 from tasker_core.worker.plan import StepPlan
+from tasker_core.worker.results import ResultMisfit
 
 if TYPE_CHECKING:
     from tasker_core.handlers.events.publish import PreparedEvent
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 AttemptKey = tuple[UUID, int, int]
 DEFAULT_VERSION = "1.0.0"  # of a handler whose author does not say: not worth storing
 KEPT_CURSORS = 100
+KEPT_CHECKPOINT = 32_000  # characters, its history included
+_LARGE = ("cursor", "accumulated_results")
 
 _log = structlog.get_logger("tasker.worker")
 
@@ -100,6 +103,7 @@ class Attempt:
             checkpoint_text=claim.checkpoint,
             host=self,
         )
+        context._loan = self
         if plan.events:
             self.seen = context
         return context
@@ -139,6 +143,9 @@ class Attempt:
         except NotStorable as error:
             result = _invalid_result(str(error), error.pointer)
             ended = self._failure(result, seconds)
+        except ResultMisfit as misfit:
+            result = misfit.failure
+            ended = self._failure(result, seconds)
         except Exception as error:  # whatever an application's object does when it is read
             message = result_from_exception(error).error_message or ""
             result = _invalid_result(f"{type(error).__name__}: {message}", "")
@@ -161,13 +168,16 @@ class Attempt:
                 None,
                 checkpoint=encode(_checkpoint(checkpoint, claim.checkpoint), max_bytes=max_bytes),
             )
+        text = encode(result.result or {}, max_bytes=max_bytes)
+        if self.plan.result_check is not None:
+            self.plan.result_check(text)
         return Finished(
             claim.task_uuid,
             claim.step_no,
             claim.attempt,
-            encode(result.result or {}, max_bytes=max_bytes),
+            text,
             None,
-            metadata=self._metadata(result.metadata),
+            metadata=self._metadata(result.metadata, claim.checkpoint),
             execution_ms=seconds * 1000,
         )
 
@@ -202,8 +212,10 @@ class Attempt:
             execution_ms=seconds * 1000,
         )
 
-    def _metadata(self, custom: dict[str, Any]) -> str | None:
+    def _metadata(self, custom: dict[str, Any], checkpoint: str | None = None) -> str | None:
         facts: dict[str, Any] = {}
+        if checkpoint is not None:
+            facts["checkpoint"] = _last_checkpoint(checkpoint)
         handler = self.plan.handler
         if handler is not None and handler.version not in ("", DEFAULT_VERSION):
             facts["handler_version"] = handler.version
@@ -269,6 +281,12 @@ def _checkpoint(new: dict[str, Any], before: str | None) -> dict[str, Any]:
     history = (decode(before) or {}).get("history", [])
     history.append({"cursor": new["cursor"], "timestamp": moment})
     return {**new, "timestamp": moment, "history": history[-KEPT_CURSORS:]}
+
+
+def _last_checkpoint(text: str) -> dict[str, Any]:
+    """Give what is kept of the last checkpoint of a step that is complete."""
+    dropped = {"history"} if len(text) <= KEPT_CHECKPOINT else {"history", *_LARGE}
+    return {key: value for key, value in decode(text).items() if key not in dropped}
 
 
 def _invalid_result(problem: str, pointer: str) -> StepHandlerResult:

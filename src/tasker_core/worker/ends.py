@@ -44,7 +44,7 @@ async def _expanded(conn: Connection, one: Finished) -> Finished:
     step = template.step(one.plan.template_step)
     try:
         expansion = await plan_expansion(
-            conn, template, step, one.task_uuid, one.outcome.result or {}
+            conn, template, step, one.task_uuid, one.outcome.result or {}, warn=one.plan.warn
         )
     except InvalidExpansion as error:
         return await with_events(_failure(one, str(error), _error_type(one)))

@@ -24,7 +24,7 @@ from tasker_core.db.listen import Listener, Notice
 from tasker_core.db.migrate import check
 from tasker_core.engine.claim import Claim, Lane, Work, held_steps, list_lanes
 from tasker_core.engine.finish import GROWN, Finished, finish_steps
-from tasker_core.engine.ids import new_uuid
+from tasker_core.engine.ids import new_uuid, task_and_step_no
 from tasker_core.engine.lease import Loan, forget_worker, give_back, renew_leases
 from tasker_core.handlers.bound import HandlerDefinition
 from tasker_core.handlers.registry import HandlerRegistry
@@ -240,13 +240,15 @@ class AsyncWorker:
             self._woken.set()
         elif notice.channel == "tasker_cancelled":
             with contextlib.suppress(ValueError):  # anybody can notify anything
-                self._drop_task(UUID(notice.payload))
+                self._drop(UUID(notice.payload))
         elif self._namespaces is None or notice.payload in self._namespaces:
             self._woken.set()
 
-    def _drop_task(self, task_uuid: UUID) -> None:
+    def _drop(self, ended: UUID) -> None:
+        """Drop what runs of a task, or of one step, that has ended without us."""
+        task_uuid, step_no = task_and_step_no(ended)
         for attempt in list(self.runner.running.values()):
-            if attempt.task_uuid == task_uuid:
+            if attempt.task_uuid == task_uuid and step_no in (0, attempt.step_no):
                 self.runner.drop(attempt)
 
     # --- work -------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tasker_core.templates.fate import GATES
 from tasker_core.templates.graph import ancestors
 from tasker_core.templates.model import EventDeclaration, TaskTemplate
 from tasker_core.worker.broken import BROKEN
+from tasker_core.worker.results import ResultCheck
 
 QUICK_SECONDS = 0.0005
 FEW_ANCESTORS = 256
@@ -46,6 +47,8 @@ class StepPlan:
     expands: bool = False  # its result may add steps to the task
     events: tuple[EventDeclaration, ...] = ()  # that it publishes
     is_durable: bool = False  # whether some of them go through the outbox
+    result_check: ResultCheck | None = None  # None: results are as they are
+    has_warned: bool = False
     _ancestors: frozenset[str] | None = field(default=None)
 
     @property
@@ -60,6 +63,13 @@ class StepPlan:
         return frozenset(
             name for name in self.ancestors() if self.template.step(name).type == "batch_worker"
         )
+
+    def warn(self, of: str) -> None:
+        """Tell whoever reads the logs that the step comes near a limit, once."""
+        if not self.has_warned:
+            self.has_warned = True
+            label = self.template.label if self.template else None
+            _log.warning("near_limit", step=self.template_step, template=label, warning=of)
 
     def learn(self, seconds: float) -> None:
         """Take one more run into account; a slow one may only have waited for its turn."""
@@ -129,6 +139,7 @@ class PlanBook:
             expands=step.type in GATES,
             events=step.publishes_events,
             is_durable=any(is_durable(one.delivery_mode) for one in step.publishes_events),
+            result_check=ResultCheck.of(template, step),
         )
         _warn_of_strangers(plan)
         return plan

@@ -17,14 +17,15 @@ create table tasker.templates (
     name text not null,
     version text not null,
     version_key text collate "C" not null, -- sorts as versions do
-    digest text not null,
-    definition json not null,
+    digest text not null, -- of the definition as it was written, the same in every environment
+    environment text not null default '', -- empty: without overrides, for all that have none
+    definition json not null, -- with the overrides of the environment in it
     identity_strategy text not null
     check (identity_strategy in ('strict', 'caller_provided', 'always_unique')),
     halts_on_failure boolean not null,
     limits jsonb, -- how long a task may take, see templates/limits.py; null: as long as it likes
     registered_at timestamptz not null, -- the latest one of a version is in force
-    unique (namespace, name, version, digest)
+    unique (namespace, name, version, digest, environment)
 );
 
 -- What one namespace asks of one callable: workers claim from the lanes they can serve.

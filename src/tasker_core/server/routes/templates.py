@@ -73,11 +73,16 @@ async def get_template(
     name: Annotated[Text, Path()],
     version: Annotated[Text, Path()],
     include: Annotated[Word, Query(description="`configuration`: the whole definition.")] = None,
+    environment: Annotated[
+        Word, Query(description="Show it with the overrides of this one.")
+    ] = None,
 ) -> Response:
     """Read one version of a template."""
     backend = backend_of(request)
     async with backend.connection() as conn:
-        found = await backend.shelf.find(conn, namespace, name, version)
+        found = await backend.shelf.find(
+            conn, namespace, name, version, environment=environment or ""
+        )
     return answer(_render(found.template, whole=include == "configuration"))
 
 
