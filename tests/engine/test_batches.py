@@ -11,6 +11,7 @@ import pytest
 from support.flows import Worker, begin_one, done, failed, names, state, states, step_id
 from support.invariants import check_invariants
 from tasker_core.engine.claim import Claim
+from tasker_core.engine.dlq import DlqFilter, list_entries
 from tasker_core.engine.expand import plan_expansion
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.operate import cancel_task, reset_step, resolve_step
@@ -146,6 +147,34 @@ async def test_fail_fast_holds_back_what_has_not_begun(conn, worker, begun, on_f
 
     await reset_step(conn, task, await step_id(conn, task, "work_001"), **BY)
     assert names(await workers_of(worker)) == ["work_001", "work_003"]
+
+
+async def test_isolate_puts_the_failed_ranges_aside(conn, worker, begun):
+    """One dead letter, with all of them; the other strategies make none."""
+    task = await begun(flow(2, "isolate"), 3)
+    claims = await workers_of(worker)
+    await worker.fail(claims[1], retryable=False)
+    (entry,) = await list_entries(conn, DlqFilter(task_uuid=task), limit=9, offset=0)
+    assert entry.dlq_reason == "max_retries_exceeded"
+
+    await worker.fail(claims[0], retryable=False)
+
+    (entry,) = await list_entries(conn, DlqFilter(task_uuid=task), limit=9, offset=0)
+    assert entry.metadata == {
+        "failed_ranges": [
+            {"step": f"work_{batch}", "cursor": {"batch_id": batch}, "checkpoint": None}
+            for batch in ("001", "002")
+        ]
+    }
+
+
+@pytest.mark.parametrize("strategy", ["continue_on_failure", "fail_fast"])
+async def test_other_strategies_put_nothing_aside(conn, worker, begun, strategy):
+    """The task is blocked, which is seen anyway."""
+    task = await begun(flow(2, strategy), 3)
+    await worker.fail(*await workers_of(worker), retryable=False)
+
+    assert await list_entries(conn, DlqFilter(task_uuid=task), limit=9, offset=0) == []
 
 
 async def test_another_failure_halts_the_batch(conn, worker, begun):

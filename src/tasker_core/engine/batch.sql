@@ -1,4 +1,4 @@
--- Keep as many workers of a batch going as may run at a time.
+-- Keep as many workers of a batch going as may run at a time, and note those that failed.
 --
 -- locks  nothing of their own: the callers hold the tasks
 
@@ -76,5 +76,35 @@ begin
         join tasker.steps as step on step.task_uuid = its_task and step.step_no = alive.step_no
         where step.batch_of = its_batch
     );
+end;
+$$;
+
+-- Put tasks aside with the ranges that have failed so far, where the batch says `isolate`:
+-- its other workers run on, and somebody is to look at what was left out.
+create function tasker.set_ranges_aside(task_uuids uuid[]) returns void
+language plpgsql
+as $$
+declare
+    failed record;
+begin
+    for failed in
+        select step.task_uuid, jsonb_build_object('failed_ranges', jsonb_agg(
+            jsonb_build_object(
+                'step', step.name, 'cursor', step.inputs -> 'cursor',
+                'checkpoint', step.checkpoint -> 'cursor'
+            ) order by step.step_no
+        )) as ranges
+        from (select distinct one.task_uuid from unnest(task_uuids) as one (task_uuid)) as own
+        join tasker.steps as step using (task_uuid)
+        where step.state = 'error' and step.failure_strategy = 'isolate'
+        group by step.task_uuid
+    loop
+        if tasker.enter_dlq(failed.task_uuid, 'max_retries_exceeded', failed.ranges) is null then
+            update tasker.dlq_entries as entry
+            set metadata = coalesce(entry.metadata, '{}') || failed.ranges,
+                updated_at = tasker.now()
+            where entry.task_uuid = failed.task_uuid and entry.resolution_status = 'pending';
+        end if;
+    end loop;
 end;
 $$;

@@ -252,6 +252,9 @@ begin
     perform tasker.advance_tasks(
         moment, array(select unnest(task_uuids) except select unnest(released_tasks))
     );
+    if failed_tasks is not null and left_tasks is not null then
+        perform tasker.set_ranges_aside(failed_tasks);
+    end if;
 end;
 $$;
 
