@@ -57,6 +57,32 @@ def gate():
     return Gate()
 
 
+async def test_a_task_that_somebody_holds_holds_up_no_other(bench, monkeypatch):
+    """Its result waits, with its lease, until the lock is gone; the worker goes on."""
+    monkeypatch.setattr(loop_module, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(loop_module, "HELD_SECONDS", 0.05)
+    go = asyncio.Event()
+
+    async def first(context):
+        await go.wait()
+        return {}
+
+    worker = await bench.worker({"a": first, "b": nothing})
+    held = await bench.begin(template({"a": []}))
+    somebody = await bench.database.connect("somebody")
+    async with somebody.transaction():
+        await somebody.execute("select from tasker.lock_tasks(array[$1::uuid])", held)
+        go.set()
+        others = [await bench.begin(template({"b": []}, name="other")) for _ in range(3)]
+        for other in others:
+            assert await bench.settled(other) == "complete"
+        assert len(worker.unrecorded) == 1
+
+    await somebody.close()
+    assert await bench.settled(held) == "complete"
+    assert await bench.outcomes(held) == ["complete"]
+
+
 # --- how many ---------------------------------------------------------------------------
 
 
@@ -562,7 +588,7 @@ async def test_a_result_that_the_database_refuses_fails_its_step_only(bench, mon
     ends = {past["name"]: past for past in await bench.attempts(task)}
     assert ends.pop("leaf_3")["error"]["error_type"] == "invalid_result"
     assert {past["outcome"] for past in ends.values()} == {"complete"}
-    assert worker.finished_count == 8
+    await eventually(lambda: worker.finished_count == 8)
 
 
 async def test_it_does_not_start_on_another_schema(bench, clean_database):

@@ -72,7 +72,7 @@ class StepwiseWorker(AsyncWorker):
                 await self._turn(conn)
                 self._is_draining = await stop()
             await self._turn(conn)
-            if not self.runner.running and not self.unconfirmed:
+            if not self.runner.running and not self.unrecorded:
                 break
             if not await self._something_ends():
                 break
@@ -93,7 +93,7 @@ class StepwiseWorker(AsyncWorker):
     async def _something_ends(self) -> bool:
         """Wait until an attempt ends; False if only hung ones are left, which have timed out."""
         running = self.runner.running.values()
-        if self.unconfirmed or any(one.is_at_work for one in running):
+        if self.unrecorded or any(one.is_at_work for one in running):
             await self._woken.wait()
         elif not any(one.is_publishing for one in self.runner.running.values()):
             try:

@@ -46,6 +46,10 @@ CALL_SECONDS = 60.0  # a connection that is silent for longer is taken for broke
 LAST_CALL_SECONDS = 10.0  # likewise, when the worker is to stop
 MOST_CHARACTERS = 16 * 1024 * 1024  # of results in one call
 
+LOCK_SECONDS = 2.0  # a task that somebody else holds for longer is left for later
+SHORT_LOCK_SECONDS = 0.02  # likewise, when it is tried again
+HELD_SECONDS = 1.0  # until then
+
 CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 _log = structlog.get_logger("tasker.worker")
@@ -90,6 +94,8 @@ class AsyncWorker:
         self._is_draining = False
         self._stopping = asyncio.Event()
         self.unconfirmed: list[Finished] = []  # results of which the commit is not known
+        self._held: list[Finished] = []  # of tasks that somebody else holds
+        self._held_until = 0.0  # time.monotonic()
         self._failed_turns = 0  # in a row
         self._must_ask = False  # what is on loan here: a call may have been carried out late
         self._alarm: asyncio.TimerHandle | None = None
@@ -104,7 +110,7 @@ class AsyncWorker:
             DatabaseUnreachable: Nobody answers.
             SchemaOutOfDate, SchemaTooNew: The database is not of this program's version.
         """
-        conn = await connect(self._database, "tasker worker")
+        conn = await self._connect()
         try:
             with unreachable_if_broken():
                 await check(conn)
@@ -220,6 +226,11 @@ class AsyncWorker:
             self._woken.set()
 
     @property
+    def unrecorded(self) -> list[Finished]:
+        """The results that still need their leases."""
+        return [*self.unconfirmed, *self._held]
+
+    @property
     def namespaces(self) -> list[str]:
         """The namespaces of which it can serve at least one lane."""
         return sorted({lane.namespace for lane in self._served})
@@ -283,13 +294,15 @@ class AsyncWorker:
                 self._must_ask = False
                 await self._begin_unheard(conn)
             work = await self._turn(conn)
-            if self._is_draining and not self.runner.running and not self.unconfirmed:
+            if self._is_draining and not self.runner.running and not self.unrecorded:
                 break
             self._wake_in(work)
         left = [*self.runner.withdraw(), *await self.runner.stop_async()]
         await self._turn(conn)
-        while self.unconfirmed:
+        while self.unrecorded:
             await self._turn(conn)
+            if not self.unconfirmed:
+                await asyncio.sleep(SHORTEST_WAIT_SECONDS)
         await self._give_back(conn, left)
         await self._upkeep.stop()  # it would say once more that the worker is alive
         await forget_worker(conn, self.worker_uuid)
@@ -301,12 +314,21 @@ class AsyncWorker:
         for success in self._transactions.take_recorded():
             self.finished_count += 1
             self._announce(success)
+        if self._held and time.monotonic() >= self._held_until:
+            await self._finish_held(conn)
         room = 0 if self._is_draining else self.concurrency - len(self.runner.running)
         if not self.unconfirmed and (room <= 0 or not self.lanes):
             return None
         sent_at = time.monotonic()
         batch = _fitting(self.unconfirmed)
-        work, recorded = await self._finish_and_claim(conn, batch, max(0, room))
+        try:
+            work, recorded = await self._finish_and_claim(conn, batch, max(0, room))
+        except asyncpg.LockNotAvailableError:
+            self._held += batch
+            self._held_until = 0.0
+            self.unconfirmed = self.unconfirmed[len(batch) :]
+            self._woken.set()
+            return None
         self._failed_turns = 0
         self.finished_count += len(batch)
         self.unconfirmed = self.unconfirmed[len(batch) :]
@@ -371,6 +393,26 @@ class AsyncWorker:
                         raise
                     one = await rejected(one, error)
 
+    async def _finish_held(self, conn: Connection) -> None:
+        """Record results one by one; those of tasks that somebody else holds wait on."""
+        still_held = []
+        recorded = []
+        await conn.execute(f"set lock_timeout = '{SHORT_LOCK_SECONDS} s'")
+        for one in self._held:
+            try:
+                recorded += await self._finish_alone(conn, one)
+            except asyncpg.LockNotAvailableError:
+                _log.warning("task_held", task_uuid=str(one.task_uuid), step_no=one.step_no)
+                still_held.append(one)
+        await conn.execute(f"set lock_timeout = '{LOCK_SECONDS} s'")
+        self.finished_count += len(self._held) - len(still_held)
+        self._held = still_held
+        for one in recorded:
+            self._announce(one)
+        if still_held:
+            self._held_until = time.monotonic() + HELD_SECONDS
+            asyncio.get_running_loop().call_later(HELD_SECONDS, self._woken.set)
+
     def _announce(self, one: Finished) -> None:
         if isinstance(one, Ended):
             self._announcer.announce(one)
@@ -397,7 +439,7 @@ class AsyncWorker:
     async def _begin_unheard(self, conn: Connection) -> None:
         """Begin what was claimed in a call of which the answer was lost."""
         asked_at = time.monotonic()
-        known = {(one.task_uuid, one.step_no, one.attempt) for one in self.unconfirmed}
+        known = {(one.task_uuid, one.step_no, one.attempt) for one in self.unrecorded}
         known |= self.runner.running.keys()
         unheard = [
             claim
@@ -415,13 +457,19 @@ class AsyncWorker:
         if loans:
             await give_back(conn, self.worker_uuid, loans)
 
+    async def _connect(self) -> Connection:
+        conn = await connect(self._database, "tasker worker")
+        with unreachable_if_broken():
+            await conn.execute(f"set lock_timeout = '{LOCK_SECONDS} s'")
+        return conn
+
     async def _connect_again(self) -> Connection:
         """Connect, and see what became of the call that was cut off.
 
         Should it still be under way there, it is carried out after this look, so there is
         another one later.
         """
-        conn = await connect(self._database, "tasker worker")
+        conn = await self._connect()
         try:
             with unreachable_if_broken():
                 await check(conn)

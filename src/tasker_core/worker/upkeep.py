@@ -128,7 +128,7 @@ class Upkeep:
             for attempt in list(runner.running.values())
             if moment - attempt.claimed_at > self._renew_seconds / 2
         ]
-        old += self._worker.unconfirmed
+        old += self._worker.unrecorded
         if not old:
             return
         lost = await renew_leases(conn, self._worker.worker_uuid, old, lease=self._worker.lease)
