@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from uuid import UUID
 
 import pytest
 
@@ -81,6 +82,24 @@ async def test_a_task_that_somebody_holds_holds_up_no_other(bench, monkeypatch):
     await somebody.close()
     assert await bench.settled(held) == "complete"
     assert await bench.outcomes(held) == ["complete"]
+
+
+async def test_a_notice_that_comes_late_ends_nothing(bench, gate):
+    """The step is on loan here again, and its attempt counts."""
+    await bench.worker({"a": gate.handle})
+    task = await bench.begin(template(ONE))
+    await eventually(lambda: gate.inside == 1)
+
+    await bench.conn.execute("select pg_notify('tasker_cancelled', $1)", str(task))
+    await bench.conn.execute(
+        "select pg_notify('tasker_cancelled', $1)", str(UUID(int=task.int + 1))
+    )
+    other = await bench.begin(template({"b": []}, name="other"))
+    await cancel_task(bench.conn, other, actor="ann", reason="-")  # heard after those
+    gate.open.set()
+
+    assert await bench.settled(task) == "complete"
+    assert gate.cancelled == 0
 
 
 # --- how many ---------------------------------------------------------------------------

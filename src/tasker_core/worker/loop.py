@@ -251,16 +251,21 @@ class AsyncWorker:
             self._woken.set()
         elif notice.channel == "tasker_cancelled":
             with contextlib.suppress(ValueError):  # anybody can notify anything
-                self._drop(UUID(notice.payload))
+                self._check(UUID(notice.payload))
         elif self._namespaces is None or notice.payload in self._namespaces:
             self._woken.set()
 
-    def _drop(self, ended: UUID) -> None:
-        """Drop what runs of a task, or of one step, that has ended without us."""
+    def _check(self, ended: UUID) -> None:
+        """Somebody has ended a task, or a step: see whether what runs of it still counts.
+
+        A notice may be late, and the step be on loan here again.
+        """
         task_uuid, step_no = task_and_step_no(ended)
-        for attempt in list(self.runner.running.values()):
-            if attempt.task_uuid == task_uuid and step_no in (0, attempt.step_no):
-                self.runner.drop(attempt)
+        self._upkeep.check_soon(
+            attempt.key
+            for attempt in list(self.runner.running.values())
+            if attempt.task_uuid == task_uuid and step_no in (0, attempt.step_no)
+        )
 
     # --- work -------------------------------------------------------------------------
 

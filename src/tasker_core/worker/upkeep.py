@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from tasker_core.settings import Settings
 from tasker_core.worker.broken import BROKEN, connect, reason, rest
 
 if TYPE_CHECKING:
+    from tasker_core.worker.attempt import AttemptKey
     from tasker_core.worker.loop import AsyncWorker
 
 BEAT_SECONDS = 10.0
@@ -47,6 +49,7 @@ class Upkeep:
         self._call_seconds = max(SHORTEST_CALL_SECONDS, self._renew_seconds)
         self._next_renewal = self._next_beat = self._next_sweep = 0.0  # time.monotonic()
         self._next_pruning = 0.0
+        self._in_doubt: set[AttemptKey] = set()
 
     async def start(self, conn: Connection) -> None:
         """Say that the worker is alive, on the caller's connection; then begin."""
@@ -63,6 +66,13 @@ class Upkeep:
         """There may be new lanes, or other handlers."""
         self._next_beat = 0.0
         self._asked.set()
+
+    def check_soon(self, attempts: Iterable[AttemptKey]) -> None:
+        """Their leases may be gone."""
+        self._in_doubt.update(attempts)
+        if self._in_doubt:
+            self._next_renewal = 0.0
+            self._asked.set()
 
     async def _run(self) -> None:
         failures = 0
@@ -123,10 +133,11 @@ class Upkeep:
         A result that is not recorded yet still needs its lease.
         """
         runner = self._worker.runner
+        in_doubt, self._in_doubt = self._in_doubt, set()
         old: list[Loan] = [
             attempt
             for attempt in list(runner.running.values())
-            if moment - attempt.claimed_at > self._renew_seconds / 2
+            if moment - attempt.claimed_at > self._renew_seconds / 2 or attempt.key in in_doubt
         ]
         old += self._worker.unrecorded
         if not old:
