@@ -150,18 +150,22 @@ $$;
 
 -- Let nothing of a task run or begin: its running attempts end so, with this error, and
 -- what was enqueued or delayed is parked. Workers hear of it.
-create function tasker.stop_task(
-    moment timestamptz, its_task uuid, its_outcome text, its_error json
-)
-returns void
+--
+-- out    the moment of it, which is after every claim that was under way
+create function tasker.stop_task(its_task uuid, its_outcome text, its_error json)
+returns timestamptz
 language plpgsql
 as $$
+declare
+    moment timestamptz;
 begin
     -- ready before leases: a claim that is under way moves a step in this direction
     delete from tasker.delayed as d where d.task_uuid = its_task;
     delete from tasker.ready as r where r.task_uuid = its_task;
+    moment := tasker.now();
     perform tasker.end_leases(moment, its_task, null, its_outcome, its_error);
     perform pg_notify('tasker_cancelled', its_task::text);
+    return moment;
 end;
 $$;
 

@@ -27,10 +27,9 @@ begin
         state := task.state;
         return;
     end if;
-    moment := tasker.now();
 
-    perform tasker.stop_task(
-        moment, its_uuid, 'cancelled',
+    moment := tasker.stop_task(
+        its_uuid, 'cancelled',
         '{"message": "the task was cancelled", "error_type": "cancelled", "retryable": false}'
     );
     perform tasker.record_action(
@@ -74,10 +73,9 @@ begin
         state := task.state;
         return;
     end if;
-    moment := tasker.now();
 
-    perform tasker.stop_task(
-        moment, its_uuid, 'cancelled',
+    moment := tasker.stop_task(
+        its_uuid, 'cancelled',
         '{"message": "an operator resolved the task", "error_type": "settled_by_operator",
           "retryable": false}'
     );

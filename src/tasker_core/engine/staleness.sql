@@ -226,8 +226,8 @@ begin
         );
     end if;
     if fails then
-        perform tasker.stop_task(
-            moment, its_task, 'error',
+        moment := tasker.stop_task(
+            its_task, 'error',
             json_build_object(
                 'message', 'the task was ended: ' || why,
                 'error_type', 'task_timeout', 'retryable', false
