@@ -17,6 +17,7 @@ from support.flows import (
     begin_one,
     by_name,
     done,
+    failed,
     names,
     state,
     states,
@@ -301,3 +302,18 @@ async def test_whatever_one_namespace_leaves_goes_to_the_others(conn, worker):
 async def served(conn, *namespaces):
     lanes = await list_lanes(conn)
     return [lane.lane for name in namespaces for lane in lanes if lane.namespace == name]
+
+
+async def test_a_sibling_that_is_due_brings_no_other_with_it(conn, worker, clock):
+    """Each retry has its own time, also within one task."""
+    await begin_one(conn, template({"soon": [], "late": []}))
+    claims = by_name(await worker.claim())
+    await worker.finish(
+        failed(claims["soon"], rest=timedelta(seconds=1)),
+        failed(claims["late"], rest=timedelta(seconds=10)),
+    )
+    await clock.advance(5)
+
+    assert names(await worker.claim()) == ["soon"]
+    await clock.advance(5)
+    assert names(await worker.claim()) == ["late"]
