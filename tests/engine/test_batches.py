@@ -16,7 +16,7 @@ from tasker_core.engine.expand import plan_expansion
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.operate import cancel_task, reset_step, resolve_step
 from tasker_core.engine.sweep import sweep
-from tasker_core.payload import encode
+from tasker_core.payload import decode, encode
 from tasker_core.states import StepState, TaskState
 from tasker_core.templates.load import parse_template
 from tasker_core.templates.model import TaskTemplate
@@ -199,6 +199,18 @@ async def test_a_held_worker_can_be_settled_by_hand(conn, worker, begun):
     await worker.succeed(*await workers_of(worker))
 
     assert names(await workers_of(worker)) == ["work_003"]
+
+
+async def test_a_large_batch_with_failures_is_not_read_through(conn, worker, begun):
+    """Whether a failure halts a step is asked for each that is ready, at every end."""
+    task = await begun(flow(1000), 3000)
+    claims = await workers_of(worker)
+    await worker.fail(*claims[:20], retryable=False)
+
+    question = f"select tasker.is_halted('{task}', true, 1, 'continue_on_failure')"
+    (plan,) = decode(await conn.fetchval(f"explain (analyze, buffers, format json) {question}"))
+
+    assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 100
 
 
 async def test_cancel_ends_what_is_held(conn, worker, begun):

@@ -96,7 +96,7 @@ begin
         )) as ranges
         from (select distinct one.task_uuid from unnest(task_uuids) as one (task_uuid)) as own
         join tasker.steps as step using (task_uuid)
-        where step.state = 'error' and step.failure_strategy = 'isolate'
+        where step.has_failed and step.failure_strategy = 'isolate'
         group by step.task_uuid
     loop
         if tasker.enter_dlq(failed.task_uuid, 'max_retries_exceeded', failed.ranges) is null then

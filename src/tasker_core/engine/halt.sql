@@ -20,6 +20,8 @@ $$;
 -- Say whether a step may not begin because others have failed; asked only of a task with a
 -- failed step. Most wait until an operator has dealt with the failure, unless the task goes
 -- on without (on_failure: continue). In a batch, the failure strategy decides about siblings.
+--
+-- index  steps_failed: a batch may be large, and it is asked for each step that is ready
 create function tasker.is_halted(its_task uuid, halts boolean, its_batch int, strategy text)
 returns boolean
 language plpgsql stable
@@ -28,10 +30,20 @@ begin
     if its_batch is null then
         return halts;
     end if;
-    return exists (
+    return strategy = 'fail_fast' and exists (
         select from tasker.steps as failed
-        where failed.task_uuid = its_task and failed.state = 'error'
-            and case when failed.batch_of = its_batch then strategy = 'fail_fast' else halts end
+        where failed.task_uuid = its_task and failed.has_failed and failed.batch_of = its_batch
+    ) or halts and (
+        exists (
+            select from tasker.steps as failed
+            where failed.task_uuid = its_task and failed.has_failed and failed.batch_of is null
+        ) or exists (
+            select from tasker.steps as failed
+            where failed.task_uuid = its_task and failed.has_failed and failed.batch_of < its_batch
+        ) or exists (
+            select from tasker.steps as failed
+            where failed.task_uuid = its_task and failed.has_failed and failed.batch_of > its_batch
+        )
     );
 end;
 $$;

@@ -68,7 +68,7 @@ where ($1::uuid[] is null or task.task_uuid = any ($1))
         ($8::text is null and $9::text is null)
         or exists (
             select from tasker.steps as step
-            where step.task_uuid = task.task_uuid and step.state = 'error'
+            where step.task_uuid = task.task_uuid and step.has_failed
                 and ($8 is null or $8 in (step.name, step.template_step))
                 and ($9 is null or $9 = (
                     select past.error ->> 'error_type' from tasker.attempts as past

@@ -105,7 +105,7 @@ begin
     select * into task from tasker.lock_tasks(array[its_uuid]);
     failed_steps := array(
         select step.step_no from tasker.steps as step
-        where step.task_uuid = its_uuid and step.state = 'error' order by step.step_no
+        where step.task_uuid = its_uuid and step.has_failed order by step.step_no
     );
     if task.state is null
         or task.state in ('complete', 'cancelled', 'resolved_manually')

@@ -92,7 +92,7 @@ begin
         when 'blocked_by_failures' then json_build_object('steps', (
             select json_agg(failed) from (
                 select step.name, step.state from tasker.steps as step
-                where step.task_uuid = seen.task_uuid and step.state = 'error'
+                where step.task_uuid = seen.task_uuid and step.has_failed
                 order by step.step_no limit 20
             ) as failed
         ))

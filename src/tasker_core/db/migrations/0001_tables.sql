@@ -126,9 +126,12 @@ create table tasker.steps (
     completed_at timestamptz,
     checkpoint json,
     result json,
+    -- an index on state itself would make every update of a step write to it
+    has_failed boolean not null generated always as (state = 'error') stored,
     primary key (task_uuid, step_no)
 ) with (fillfactor = 70);
 
+create index steps_failed on tasker.steps (task_uuid, batch_of, step_no) where has_failed;
 create index steps_held on tasker.steps (task_uuid, batch_of, step_no) where is_held;
 
 -- Steps that wait for a worker.
