@@ -543,3 +543,19 @@ async def test_a_late_yield_is_refused(conn, worker, clock):
 
     assert [one.reason for one in work.refusals] == ["the task was cancelled"]
     assert (await get_step(conn, task, 1)).checkpoint is None
+
+
+async def test_a_recorded_yield_is_not_refused(conn, worker):
+    """Neither beside a result that comes too late, nor when its call is repeated."""
+    late, goes_on = await begin(conn, template(), 2)
+    claims = {claim.task_uuid: claim for claim in await worker.claim()}
+    await cancel_task(conn, late, actor="ann", reason="-")
+    ends = done(claims[late]), yielded(claims[goes_on], 1)
+
+    first = await worker.finish(*ends)
+    again = await worker.finish(*ends)
+    await worker.succeed(await worker.claim_one())
+    later = await worker.finish(*ends)
+
+    for work in first, again, later:
+        assert [one.task_uuid for one in work.refusals] == [late]

@@ -44,7 +44,9 @@ begin
         ) as s;
         if settled_count < cardinality(task_uuids) then
             return query
-            select * from tasker.refused_results(by_worker, task_uuids, step_nos, attempts);
+            select * from tasker.refused_results(
+                by_worker, task_uuids, step_nos, attempts, checkpoints
+            );
         end if;
     end if;
 
@@ -422,9 +424,10 @@ end;
 $$;
 
 -- Which of these results changed nothing because their lease had ended, and why.
--- A result that is recorded already, by an earlier call of the same worker, is none.
+-- A result that is recorded already, by an earlier call of the same worker, is none. Nor is a
+-- checkpoint of an execution that has ended and left no trace in the history: only a yield does.
 create function tasker.refused_results(
-    by_worker uuid, task_uuids uuid[], step_nos int[], attempts int[]
+    by_worker uuid, task_uuids uuid[], step_nos int[], attempts int[], checkpoints json[]
 )
 returns setof tasker.work
 language plpgsql
@@ -444,9 +447,14 @@ begin
                 when past.error ->> 'error_type' = 'task_timeout' then 'the task ran out of time'
                 else 'its lease had ended'
             end
-        from unnest(task_uuids, step_nos, attempts) as given (task_uuid, step_no, attempt)
+        from unnest(task_uuids, step_nos, attempts, checkpoints)
+            as given (task_uuid, step_no, attempt, checkpoint)
         left join tasker.attempts as past using (task_uuid, step_no, attempt)
-        where past.worker_uuid is null
+        where (past.worker_uuid is null and (given.checkpoint is null or not exists (
+            select from tasker.steps as step
+            where step.task_uuid = given.task_uuid and step.step_no = given.step_no
+                and step.attempt >= given.attempt
+        )))
             or past.worker_uuid <> by_worker
             or past.outcome in ('cancelled', 'resolved_manually')
             or (past.outcome = 'complete' and past.error is not null)

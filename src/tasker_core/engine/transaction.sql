@@ -80,7 +80,7 @@ begin
         outcome := 'refused';
         reason := coalesce(
             (select w.refusal from tasker.refused_results(
-                by_worker, array[of_task], array[of_step], array[of_attempt]
+                by_worker, array[of_task], array[of_step], array[of_attempt], null
             ) as w),
             'another result of this attempt is recorded'
         );
