@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.events import CONDITIONS, ends, outbox, publishing, telling, told
-from support.flows import Worker, begin, begin_one, done, step_id
+from support.flows import Worker, begin, begin_one, done, state, step_id
 from support.invariants import check_invariants
 from tasker_core.engine.ids import step_uuid
 from tasker_core.engine.operate import complete_step, resolve_step
@@ -19,6 +20,7 @@ from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.sweep import sweep
 from tasker_core.event_rules import event_uuid, is_due
 from tasker_core.payload import decode
+from tasker_core.states import TaskState
 
 pytestmark = pytest.mark.usefixtures("consistent")
 
@@ -236,6 +238,31 @@ async def test_a_lost_attempt_is_told_by_the_sweep(conn, worker, clock):
     assert event["payload"] == {}
     assert event["execution_result"]["error_type"] == "worker_lost"
     assert event["metadata"]["fired_by"] == "sweep"
+
+
+async def test_an_attempt_that_a_limit_ends_is_told(conn, clock):
+    """It has failed for good, whatever attempts were left."""
+    flow = publishing(
+        "order.failed permanent_failure",
+        "order.stumbled retryable_failure",
+        "order.taken",
+        retry=TWICE,
+        lifecycle={"max_duration_minutes": 1, "staleness_action": "error"},
+    )
+    task = await begin_one(conn, flow)
+    await Worker(conn, lease=timedelta(hours=1)).claim_one()
+    await clock.advance(61)
+
+    await sweep(conn)
+
+    assert await state(conn, task) is TaskState.ERROR
+    assert await told(conn, task) == ["order.failed"]
+    (row,) = await outbox(conn)
+    event = decode(row["event"])
+    step = await step_id(conn, task, "a")
+    assert row["event_uuid"] == event_uuid(step, 1, "order.failed")
+    assert event["execution_result"]["error_type"] == "task_timeout"
+    assert "over its duration" in event["execution_result"]["error_message"]
 
 
 async def test_a_lost_attempt_that_declares_nothing(conn, worker, clock):

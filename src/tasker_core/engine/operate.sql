@@ -170,13 +170,16 @@ end;
 $$;
 
 -- End the running attempts of a task, or of one of its steps, from outside. A step that is
--- settled by hand gets its state from whoever settles it.
+-- settled by hand gets its state from whoever settles it. One that fails so publishes what
+-- it can without its worker.
 create function tasker.end_leases(
     moment timestamptz, its_task uuid, its_step_no int, its_outcome text, its_error json
 )
 returns void
 language plpgsql
 as $$
+declare
+    lost record;
 begin
     with ended as (
         delete from tasker.leases as lease
@@ -201,16 +204,33 @@ begin
         update tasker.tasks as task
         set failed_count = task.failed_count + (select count(*) from ended)
         where task.task_uuid = its_task and its_outcome = 'error'
+    ),
+
+    recorded as (
+        insert into tasker.attempts (
+            task_uuid, step_no, attempt, worker_uuid, enqueued_at, claimed_at, finished_at,
+            outcome, error
+        )
+        select
+            ended.task_uuid, ended.step_no, ended.attempt, ended.worker_uuid, ended.enqueued_at,
+            ended.claimed_at, moment, its_outcome, its_error
+        from ended
+        returning task_uuid, step_no, attempt, outcome
     )
 
-    insert into tasker.attempts (
-        task_uuid, step_no, attempt, worker_uuid, enqueued_at, claimed_at, finished_at,
-        outcome, error
-    )
     select
-        ended.task_uuid, ended.step_no, ended.attempt, ended.worker_uuid, ended.enqueued_at,
-        ended.claimed_at, moment, its_outcome, its_error
-    from ended;
+        array_agg(r.task_uuid) as tasks,
+        array_agg(r.step_no) as steps,
+        array_agg(r.attempt) as attempts,
+        array_agg(r.outcome) as outcomes
+    into lost
+    from recorded as r;
+    if its_outcome = 'error' then
+        perform tasker.add_events(
+            moment, lost.tasks, lost.steps, lost.attempts, lost.outcomes,
+            tasker.lost_events(moment, lost.tasks, lost.steps, lost.attempts, its_error)
+        );
+    end if;
 end;
 $$;
 

@@ -119,12 +119,12 @@ begin
 end;
 $$;
 
--- What attempts publish that were lost with their worker, which cannot make the payload any
--- more: it is empty. Only events whose schema allows that are known here, see register.py.
+-- What attempts publish that failed without their worker, with this error: nobody can make the
+-- payload, it is empty. Only events whose schema allows that are known here, see register.py.
 --
 -- out    as events above; null when none of these steps declares any
 create function tasker.lost_events(
-    moment timestamptz, task_uuids uuid[], step_nos int[], attempts int[]
+    moment timestamptz, task_uuids uuid[], step_nos int[], attempts int[], its_error json
 )
 returns json[]
 language sql
@@ -154,8 +154,8 @@ as $$
                     'execution_result', json_build_object(
                         'success', false,
                         'result', null,
-                        'error_message', 'the worker did not renew its lease',
-                        'error_type', 'worker_lost',
+                        'error_message', its_error ->> 'message',
+                        'error_type', its_error ->> 'error_type',
                         'execution_time_ms', null
                     )
                 )

@@ -9,7 +9,7 @@
 -- locks  those tasks, skipping what others hold: they are found again; for a task that is
 --        ended also its delayed, ready, leases
 -- index  watched_order
--- tells  channel tasker_cancelled
+-- tells  channels tasker_cancelled, tasker_outbox
 create function tasker.check_limits(max_tasks int default 500) returns void
 language plpgsql
 as $$

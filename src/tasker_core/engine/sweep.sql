@@ -15,6 +15,10 @@ set enable_mergejoin = off
 as $$
 declare
     moment constant timestamptz := tasker.now();
+    its_error constant json := '{
+        "message": "the worker did not renew its lease: it was killed, frozen or cut off",
+        "error_type": "worker_lost", "retryable": true
+    }';
     lost_tasks uuid[];
     lost record;
 begin
@@ -55,18 +59,14 @@ begin
         perform tasker.settle_attempts(
             lost.workers, lost.tasks, lost.steps, lost.attempts,
             array_fill(null::json, array[lost.total]),
-            array_fill(
-                '{"message": "the worker did not renew its lease: it was killed, frozen or cut off",
-                  "error_type": "worker_lost", "retryable": true}'::json,
-                array[lost.total]
-            ),
+            array_fill(its_error, array[lost.total]),
             array_fill(true, array[lost.total]),
             array_fill(null::interval, array[lost.total]),
             array_fill(null::json, array[lost.total]),
             array_fill(null::real, array[lost.total]),
             null,
             null,
-            tasker.lost_events(moment, lost.tasks, lost.steps, lost.attempts),
+            tasker.lost_events(moment, lost.tasks, lost.steps, lost.attempts, its_error),
             null, '{}', 0, null
         );
         perform tasker.tell_ready(lost_tasks);
