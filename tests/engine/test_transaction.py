@@ -114,6 +114,20 @@ async def test_whichever_end_takes_the_lock_first_counts(conn, inside, connect):
     assert (await states(conn, inside.claim.task_uuid))["a"] == StepState.COMPLETE
 
 
+async def test_other_tasks_do_not_wait_for_the_commit(conn, worker, inside, clock):
+    """A retry that has become due is nothing that a handler's transaction looks after."""
+    rest = {"max_attempts": 2, "backoff": "linear", "backoff_base_ms": 100}
+    await begin_one(conn, template(name="other", retry=rest))
+    (other,) = [one for one in await worker.claim() if one.task_uuid != inside.claim.task_uuid]
+    await worker.fail(other)
+    await clock.advance(1)
+
+    assert await inside.finish() == ("recorded", None)
+
+    (again,) = await worker.claim()
+    assert (again.task_uuid, again.attempt) == (other.task_uuid, 2)
+
+
 async def test_the_next_attempt_ends_the_session_of_the_one_before(conn, inside, connect):
     """Else it would wait for rows that a worker which hangs has locked."""
     await conn.execute("update tasker.leases set ends_at = tasker.now() - interval '1 s'")

@@ -9,8 +9,8 @@
 --        step is enqueued again and goes on from there; events are those that the outcome may
 --        publish: see outbox.sql. These three arrays may be null altogether
 -- out    a row of kind 'refused' for each result that came too late (the lease had
---        ended), then the rows of claim_steps; a result that is already recorded is
---        accepted once more, so a call whose commit is unknown can be repeated
+--        ended), then the rows of claim_steps, none without lanes; a result that is already
+--        recorded is accepted once more, so a call whose commit is unknown can be repeated
 -- locks  the tasks, in the order of their ids; then leases, ready
 -- tells  channel tasker_ready, when a released step was not claimed here; tasker_outbox
 
@@ -50,12 +50,15 @@ begin
         end if;
     end if;
 
-    select * into taken from tasker.take_ready(
-        by_worker, lanes, max_steps - coalesce(cardinality(handed_tasks), 0), lease
-    );
-    return query select * from tasker.describe_work(
-        handed_tasks || taken.tasks, handed_steps || taken.steps
-    );
+    -- without lanes it may be a handler's transaction, for which no other task is to wait
+    if lanes <> '{}' then
+        select * into taken from tasker.take_ready(
+            by_worker, lanes, max_steps - coalesce(cardinality(handed_tasks), 0), lease
+        );
+        return query select * from tasker.describe_work(
+            handed_tasks || taken.tasks, handed_steps || taken.steps
+        );
+    end if;
 
     if released_lanes <> '{}' then
         perform pg_notify('tasker_ready', lane.namespace)
