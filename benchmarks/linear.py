@@ -93,9 +93,7 @@ class Load:
         self.created.append(steps / (time.perf_counter() - began))
         ids = [task.task_uuid for task in created]
         while await watcher.fetchval(
-            "select exists (select from tasker.tasks where task_uuid = any ($1) "
-            "and state <> 'complete')",
-            ids,
+            "select exists (select from tasker.ready) or exists (select from tasker.leases)"
         ):
             await asyncio.sleep(0.02)
         await watcher.close()

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from support.flows import CHAIN, ONE, WIDE, step_id, template
+from support.flows import CHAIN, ONE, WIDE, begin, step_id, template
 from support.workers import eventually, registry
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.operate import cancel_task, resolve_step
@@ -449,10 +449,10 @@ async def test_an_attempt_dropped_before_it_begins_frees_its_slot(bench, gate):
     worker = await bench.worker({"a": gate.handle}, worker_concurrency=1)
     begin = worker.runner.begin
 
-    def begin_and_drop(attempts):
-        begin(attempts)
-        worker.runner.begin = begin
-        for attempt in attempts:
+    def begin_and_drop():
+        begin()
+        for attempt in worker.runner.running.values():
+            worker.runner.begin = begin
             worker.runner.drop(attempt)
 
     worker.runner.begin = begin_and_drop
@@ -474,6 +474,31 @@ async def test_a_strange_notice_does_no_harm(bench):
         await bench.conn.execute(f"notify {channel}")
 
     assert (await bench.run(template(ONE)))[0] == "complete"
+
+
+async def test_one_half_runs_while_the_other_is_recorded(bench, monkeypatch):
+    """With many quick steps the database and the handlers work at the same time."""
+    real, counts = loop_module.finish_steps, {"begun": 0}
+    meanwhile = []
+
+    async def handle(context):
+        counts["begun"] += 1
+        return {}
+
+    async def finish(conn, worker_uuid, ends, **asked):
+        before = counts["begun"]
+        work = await real(conn, worker_uuid, ends, **asked)
+        if ends:
+            meanwhile.append(counts["begun"] - before)
+        return work
+
+    monkeypatch.setattr(loop_module, "finish_steps", finish)
+    first, *_ = await begin(bench.conn, template(ONE), 400)
+    worker = await bench.worker({"a": handle}, worker_concurrency=100)
+
+    await eventually(lambda: worker.finished_count == 400)
+    assert await bench.settled(first) == "complete"
+    assert max(meanwhile) >= 40
 
 
 # --- stop -------------------------------------------------------------------------------

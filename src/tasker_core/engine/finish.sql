@@ -385,8 +385,8 @@ begin
     end if;
 
     -- "select true … limit 1", not "exists": the planner may turn that into a hash of the
-    -- whole table, and keeps such a plan
-    with seen as (
+    -- whole table, and keeps such a plan; "materialized", or each state is found four times
+    with seen as materialized (
         select
             task.task_uuid,
             task.state as from_state,

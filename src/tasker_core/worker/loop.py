@@ -1,9 +1,12 @@
 """The worker: claim, run, finish, all on one event loop.
 
 One connection finishes and claims, one call at a time. While a call is under way,
-handlers go on and their results collect; the next call carries all of them and brings
-as many new steps. So a call carries one result when there is little to do, and
-hundreds when there is much, and nothing has to be tuned.
+handlers go on and their results collect; the next call carries them and brings as many
+new steps. So a call carries one result when there is little to do, and hundreds when
+there is much, and nothing has to be tuned.
+
+Half of the worker's steps at most go in one call, so that with many quick ones the
+handlers of one half run while the database settles the other.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ SHORTEST_WAIT_SECONDS = 0.02
 CALL_SECONDS = 60.0  # a connection that is silent for longer is taken for broken
 LAST_CALL_SECONDS = 10.0  # likewise, when the worker is to stop
 MOST_CHARACTERS = 16 * 1024 * 1024  # of results in one call
+WHOLE_CALL = 50  # steps that are not worth two calls
 
 LOCK_SECONDS = 2.0  # a task that somebody else holds for longer is left for later
 SHORT_LOCK_SECONDS = 0.02  # likewise, when it is tried again
@@ -75,6 +79,7 @@ class AsyncWorker:
     ) -> None:
         self.worker_uuid: UUID = new_uuid()
         self.concurrency = settings.worker_concurrency
+        self._most_in_call = max(WHOLE_CALL, self.concurrency // 2)
         self.lease = timedelta(seconds=settings.lease_seconds)
         self.lanes: list[int] = []
         self._spaces: deque[list[int]] = deque()  # the same lanes, by namespace
@@ -314,7 +319,10 @@ class AsyncWorker:
         await conn.close()
 
     async def _turn(self, conn: Connection) -> Work | None:
-        """Finish what has ended, claim what there is room for, and begin it."""
+        """Finish what has ended, claim what there is room for, and begin what was claimed.
+
+        When there is more to send at once, what was claimed begins behind that call.
+        """
         self.unconfirmed += self.runner.take_finished()
         for success in self._transactions.take_recorded():
             self.finished_count += 1
@@ -322,12 +330,17 @@ class AsyncWorker:
         if self._held and time.monotonic() >= self._held_until:
             await self._finish_held(conn)
         room = 0 if self._is_draining else self.concurrency - len(self.runner.running)
-        if not self.unconfirmed and (room <= 0 or not self.lanes):
+        room = min(max(0, room), self._most_in_call)
+        if not self.unconfirmed and (not room or not self.lanes):
+            self.runner.begin()
             return None
         sent_at = time.monotonic()
-        batch = _fitting(self.unconfirmed)
+        batch = _fitting(self.unconfirmed[: self._most_in_call])
+        call = asyncio.create_task(self._finish_and_claim(conn, batch, room))
+        await asyncio.sleep(0)  # it is on its way
+        self.runner.begin()
         try:
-            work, recorded = await self._finish_and_claim(conn, batch, max(0, room))
+            work, recorded = await call
         except asyncpg.LockNotAvailableError:
             self._held += batch
             self._held_until = 0.0
@@ -337,8 +350,6 @@ class AsyncWorker:
         self._failed_turns = 0
         self.finished_count += len(batch)
         self.unconfirmed = self.unconfirmed[len(batch) :]
-        if self.unconfirmed:
-            self._woken.set()
         for refusal in work.refusals:
             _log.warning(
                 "result_refused",
@@ -349,7 +360,11 @@ class AsyncWorker:
             )
         for one in recorded:
             self._announce(one)
-        await self._begin(conn, work.claims, sent_at)
+        await self._admit(conn, work.claims, sent_at)
+        if self.unconfirmed or self.runner.has_finished or len(work.claims) == self._most_in_call:
+            self._woken.set()
+        else:
+            self.runner.begin()
         return work
 
     async def _finish_and_claim(
@@ -422,8 +437,8 @@ class AsyncWorker:
         if isinstance(one, Ended):
             self._announcer.announce(one)
 
-    async def _begin(self, conn: Connection, claims: Sequence[Claim], claimed_at: float) -> None:
-        """Begin what was claimed, if the claims are still good; the lease ran from claimed_at."""
+    async def _admit(self, conn: Connection, claims: Sequence[Claim], claimed_at: float) -> None:
+        """Take in what was claimed, if the claims are still good; the lease ran from claimed_at."""
         if not claims:
             return
         if time.monotonic() - claimed_at > self.lease.total_seconds():
@@ -436,7 +451,7 @@ class AsyncWorker:
         unable = [one for one in attempts if not (one.plan.handler or one.plan.problem)]
         if unable:
             attempts = [one for one in attempts if one.plan.handler or one.plan.problem]
-        self.runner.begin(attempts)
+        self.runner.admit(attempts)
         if unable:
             await self.look_for_lanes(conn)
             await self._give_back(conn, unable)
@@ -455,7 +470,8 @@ class AsyncWorker:
             return
         room = 0 if self._is_draining else max(0, self.concurrency - len(self.runner.running))
         await renew_leases(conn, self.worker_uuid, unheard[:room], lease=self.lease)
-        await self._begin(conn, unheard[:room], asked_at)
+        await self._admit(conn, unheard[:room], asked_at)
+        self.runner.begin()
         await self._give_back(conn, unheard[room:])
 
     async def _give_back(self, conn: Connection, loans: Sequence[Loan]) -> None:

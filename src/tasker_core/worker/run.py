@@ -72,15 +72,21 @@ class Runner:
         self._first_untold = 0.0
         self._pulse: asyncio.TimerHandle | None = None
         self._deadlines: asyncio.TimerHandle | None = None
-        self.running: dict[AttemptKey, Attempt] = {}
+        self._admitted: list[Attempt] = []
+        self.running: dict[AttemptKey, Attempt] = {}  # the admitted ones too
 
     # --- what the loop calls ----------------------------------------------------------
 
-    def begin(self, attempts: Sequence[Attempt]) -> None:
-        """Run these attempts."""
+    def admit(self, attempts: Sequence[Attempt]) -> None:
+        """Take these attempts in; the next `begin` runs them."""
+        self._admitted += attempts
+        self.running.update((attempt.key, attempt) for attempt in attempts)
+
+    def begin(self) -> None:
+        """Run what has been admitted."""
+        attempts, self._admitted = self._admitted, []
         for_threads = []
         for attempt in attempts:
-            self.running[attempt.key] = attempt
             if attempt.plan.handler is None:
                 self._end(attempt, _cannot_begin(attempt), 0.0)
                 self._ended.append(attempt)
@@ -94,6 +100,11 @@ class Runner:
             self._ensure_pulse()
         if self._deadlines is None and any(a.plan.timeout for a in attempts):
             self._deadlines = self._loop.call_later(DEADLINE_CHECK_SECONDS, self._check_deadlines)
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether there is a result to take."""
+        return bool(self._finished)
 
     def take_finished(self) -> list[Finished]:
         """Take the results that came in since the last call; their slots are free again."""
@@ -111,7 +122,8 @@ class Runner:
 
     def withdraw(self) -> list[Attempt]:
         """Take back the attempts that have not begun."""
-        withdrawn = self._threads.withdraw()
+        withdrawn = [*self._admitted, *self._threads.withdraw()]
+        self._admitted = []
         for attempt in withdrawn:
             attempt.is_over = True
             self.running.pop(attempt.key, None)
