@@ -150,6 +150,7 @@ class TaskFilter:
     initiator: str | None = None
     source_system: str | None = None
     correlation_id: UUID | None = None
+    namespaces: Sequence[str] | None = None  # and one of these
 
 
 _TASKS = """
@@ -182,6 +183,7 @@ and ($4::text is null or template.version = $4)
 and ($5::text is null or task.initiator = $5)
 and ($6::text is null or task.source_system = $6)
 and ($7::uuid is null or task.correlation_id = $7)
+and ($8::text[] is null or task.namespace = any ($8))
 """
 
 _STEPS = """
@@ -231,7 +233,7 @@ async def list_tasks(
     rows = await conn.fetch(
         _TASKS + f"where task.task_uuid in (select task.task_uuid from tasker.tasks as task "
         f"join tasker.templates as template using (template_uuid) where {_FILTERED} "
-        f"order by task.task_uuid desc limit $8 offset $9) order by task.task_uuid desc",
+        f"order by task.task_uuid desc limit $9 offset $10) order by task.task_uuid desc",
         *_arguments(wanted),
         limit,
         offset,
@@ -247,6 +249,24 @@ async def count_tasks(conn: Connection, wanted: TaskFilter) -> int:
         *_arguments(wanted),
     )
     return total
+
+
+async def namespace_of_task(conn: Connection, task_uuid: UUID) -> str | None:
+    """Say where a task belongs; None: there is no such task."""
+    found: str | None = await conn.fetchval(
+        "select namespace from tasker.tasks where task_uuid = $1", task_uuid
+    )
+    return found
+
+
+async def namespace_of_dlq_entry(conn: Connection, dlq_entry_uuid: UUID) -> str | None:
+    """Say where the task of a dead letter belongs; None: there is no such entry."""
+    found: str | None = await conn.fetchval(
+        "select snapshot -> 'task' ->> 'namespace' from tasker.dlq_entries "
+        "where dlq_entry_uuid = $1",
+        dlq_entry_uuid,
+    )
+    return found
 
 
 async def list_steps(
@@ -341,6 +361,7 @@ def _arguments(wanted: TaskFilter) -> tuple[object, ...]:
         wanted.initiator,
         wanted.source_system,
         wanted.correlation_id,
+        wanted.namespaces,
     )
 
 

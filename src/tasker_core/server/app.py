@@ -16,8 +16,9 @@ from tasker_core.relay import Relay
 from tasker_core.server import problems
 from tasker_core.server.backend import Backend
 from tasker_core.server.edge import Edge
+from tasker_core.server.gate import Gate
 from tasker_core.server.openapi import describe
-from tasker_core.server.routes import actions, analytics, dlq, health, steps, tasks
+from tasker_core.server.routes import actions, analytics, dlq, health, steps, tasks, whoami
 from tasker_core.server.routes import templates as registered
 from tasker_core.server.sweeper import keep_sweeping
 from tasker_core.settings import Settings
@@ -41,6 +42,12 @@ def create_app(
             settings' own `template_path`. `app.state.backend.templates` tells what
             became of them.
         strict_templates: Refuse to start when one of them is refused.
+
+    The settings decide whether callers must say who they are, here as on the command line:
+    without `auth` the app serves its own machine only, unless `allow_unprotected` is set.
+
+    Raises:
+        InvalidSettings: The key that tokens are to be checked with cannot be used.
 
     The lifespan raises:
         SetupError: There is no database, or its schema is not this program's.
@@ -66,14 +73,15 @@ def create_app(
     )
     app.state.backend = backend
     app.state.api_routes = []
-    for room in (tasks, actions, steps, dlq, registered, analytics, health):
+    for room in (tasks, actions, steps, dlq, registered, analytics, health, whoami):
         app.state.api_routes += room.router.routes
         app.include_router(room.router)
     app.add_api_route("/", _to_docs, include_in_schema=False)
     problems.install(app)
     describe(app)
-    # Layers, from the inside out. Authentication is to come here: inside the edge, so
-    # that its replies have an id too, and outside the routes, so that it needs no body.
+    # Layers, from the inside out. The gate is inside the edge, so that its replies have an
+    # id, too, and outside the routes, so that it needs no body.
+    app.add_middleware(Gate, backend=backend)
     app.add_middleware(Edge)
     return app
 
@@ -96,6 +104,8 @@ async def _running(
             await migrate.check(conn)
             backend.templates = await register_directories(conn, paths, strict=strict)
         stop = asyncio.Event()
+        if backend.keys is not None:
+            backend.keys.keep_fresh()
         sweeper = asyncio.create_task(keep_sweeping(backend, database, stop))
         stack.push_async_callback(asyncio.wait, [sweeper])
         stack.callback(stop.set)

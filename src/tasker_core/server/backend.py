@@ -12,6 +12,8 @@ from tasker_core.db.connect import Connection
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.registration import TemplateOutcome
 from tasker_core.errors import DatabaseUnreachable
+from tasker_core.server.jwks import keys_of
+from tasker_core.server.limits import Streams
 from tasker_core.settings import Settings
 
 ACQUIRE_SECONDS = 5.0
@@ -33,7 +35,11 @@ _UNREACHABLE = (
 
 
 class Backend:
-    """The server's hold on the database. `pool` is there while the server runs."""
+    """The server's hold on the database. `pool` is there while the server runs.
+
+    Raises:
+        InvalidSettings: The key that tokens are to be checked with cannot be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -41,6 +47,8 @@ class Backend:
         self.pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.templates: list[TemplateOutcome] = []  # what became of those given at start
         self.draining = False  # about to stop: not ready any more
+        self.keys = keys_of(settings)  # that tokens are checked with; None: no tokens
+        self.streams = Streams(settings.streams_per_caller)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

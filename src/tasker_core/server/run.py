@@ -7,14 +7,16 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 
 from tasker_core.db import Database
-from tasker_core.errors import SetupError
+from tasker_core.errors import SetupError, UnprotectedServer
 from tasker_core.server.app import create_app
+from tasker_core.server.protocol import BoundedHttp
 from tasker_core.settings import Settings
 
 
@@ -67,10 +69,12 @@ class Server:
 
         Raises:
             AddressUnavailable: Another process listens there, or it is not this machine's.
+            UnprotectedServer: Others would reach it, and it would ask nobody who they are.
             SetupError: There is no database, or its schema is not this program's.
         """
         bound = _bind(self.host, self.port)
         try:
+            self._check_protected(bound)
             await self._stack.enter_async_context(self.app.router.lifespan_context(self.app))
         except BaseException:
             bound.close()
@@ -102,10 +106,17 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
+    def _check_protected(self, bound: socket.socket) -> None:
+        settings: Settings = self.app.state.backend.settings
+        if settings.asks_who_calls or settings.allow_unprotected:
+            return
+        if not ip_address(bound.getsockname()[0]).is_loopback:
+            raise UnprotectedServer(self.host)
+
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
             self.app,
-            http="httptools",
+            http=BoundedHttp,
             ws="none",
             lifespan="off",  # start and stop hold it, so that its errors reach the caller
             log_config=None,
@@ -134,6 +145,7 @@ def serve(
 
     Raises:
         AddressUnavailable: Another process listens there.
+        UnprotectedServer: Others would reach it, and it would ask nobody who they are.
         SetupError: There is no database, or its schema is not this program's.
     """
     app = create_app(settings, database, templates, strict_templates=strict_templates)

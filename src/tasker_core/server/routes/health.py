@@ -18,7 +18,9 @@ from tasker_core.db.connect import Connection
 from tasker_core.engine.inspect import WORKER_SEEN_WITHIN, list_starved_lanes
 from tasker_core.engine.relay import read_outbox_state
 from tasker_core.errors import TaskerError
+from tasker_core.server.auth import caller_of
 from tasker_core.server.backend import Backend, backend_of
+from tasker_core.server.jwks import Keys
 from tasker_core.server.routes import answer
 from tasker_core.server.routes import router as new_router
 from tasker_core.wire.health import Check, HealthResponse, ReadinessResponse
@@ -51,7 +53,7 @@ async def live() -> Response:
 async def ready(request: Request) -> Response:
     """Say whether the server can do its work, and what keeps it from it."""
     backend = backend_of(request)
-    checks = await _look_at_all(backend)
+    checks = await _look_at_all(request)
     is_ready = not backend.draining and all(c.status != "unhealthy" for c in checks.values())
     return _answer(backend, checks, "ready" if is_ready else "not_ready")
 
@@ -64,7 +66,7 @@ async def ready(request: Request) -> Response:
 async def detailed(request: Request) -> Response:
     """Say how the server is; always 200."""
     backend = backend_of(request)
-    checks = await _look_at_all(backend)
+    checks = await _look_at_all(request)
     is_healthy = all(check.status == "healthy" for check in checks.values())
     return _answer(backend, checks, "healthy" if is_healthy else "degraded")
 
@@ -88,13 +90,32 @@ def _answer(
     return answer(document, 503 if status == "not_ready" else 200)
 
 
-async def _look_at_all(backend: Backend) -> dict[str, Check]:
-    return {
+async def _look_at_all(request: Request) -> dict[str, Check]:
+    """Make all checks. What names namespaces and handlers is for callers that are known."""
+    backend = backend_of(request)
+    checks = {
         "database": await _look(backend, _database, "unhealthy"),
         "schema": await _look(backend, _schema, "unhealthy"),
         "workers": await _look(backend, _workers, "degraded"),
         "events": await _look(backend, _events, "degraded"),
     }
+    if backend.keys is not None:
+        checks["auth"] = _look_at_keys(backend.keys)
+    caller = caller_of(request)
+    is_known = caller.method != "none" and caller.namespaces is None
+    if backend.settings.asks_who_calls and not is_known:
+        checks["workers"] = checks["workers"].model_copy(update={"message": None})
+    return checks
+
+
+def _look_at_keys(keys: Keys) -> Check:
+    keys.keep_fresh()
+    is_usable = keys.is_usable()
+    return Check(
+        status="healthy" if is_usable else "degraded",
+        message=None if is_usable else "the identity provider's keys could not be read yet",
+        duration_ms=0.0,
+    )
 
 
 async def _look(

@@ -14,7 +14,7 @@ from tasker_core.engine import inspect, operate
 from tasker_core.engine.create import NewTask, create_task
 from tasker_core.engine.why import why
 from tasker_core.errors import TransitionRefused
-from tasker_core.server.auth import caller
+from tasker_core.server.auth import actor, caller, check_namespace, namespaces_of
 from tasker_core.server.backend import backend_of
 from tasker_core.server.body import read_request
 from tasker_core.server.openapi import body_of, problems_of
@@ -55,6 +55,7 @@ CANCEL_REASON = "Cancelled by request"
 async def create(request: Request) -> Response:
     """Begin a task from a template."""
     asked = await read_request(request, _TASK_REQUEST)
+    check_namespace(request, asked.namespace)
     backend = backend_of(request)
     async with backend.connection() as conn:
         created = await create_task(
@@ -143,6 +144,7 @@ async def list_tasks(request: Request, wanted: Annotated[TaskQuery, Query()]) ->
             initiator=wanted.initiator,
             source_system=wanted.source_system,
             correlation_id=wanted.correlation_id,
+            namespaces=namespaces_of(request),
         )
         offset = (wanted.page - 1) * wanted.per_page
         async with backend_of(request).connection() as conn:
@@ -241,7 +243,7 @@ async def _cancel(request: Request, task_uuid: UUID, reason: str | None) -> Resp
     async with backend_of(request).connection() as conn:
         try:
             await operate.cancel_task(
-                conn, task_uuid, actor=caller(request), reason=reason or CANCEL_REASON
+                conn, task_uuid, actor=actor(request, None), reason=reason or CANCEL_REASON
             )
         except TransitionRefused as refusal:
             if refusal.state != TaskState.CANCELLED:
