@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import MutableMapping
+from typing import Any
 
 from tasker_core.cli.options import Format, Options
+from tasker_core.cli.output import visible
 
 LEVELS = {
     "trace": logging.DEBUG,
@@ -41,6 +44,7 @@ def configure(options: Options) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _without_control,
             last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -52,3 +56,13 @@ def configure(options: Options) -> None:
     )
     # The commands tell themselves what could not be imported, without Tasker's own frames.
     logging.getLogger("tasker_core.handlers.registry").setLevel(max(level, logging.CRITICAL))
+
+
+def _without_control(
+    _logger: Any, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Write control characters out, so that data makes no lines and commands no terminal."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = visible(value, "\n" if key == "exception" else "")
+    return event

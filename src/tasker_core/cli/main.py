@@ -35,6 +35,7 @@ ENTRIES = {
     "server": Entry("processes", "Run the HTTP server."),
     "worker": Entry("processes", "Run a worker."),
     "events": Entry("events", "Relay durable events, and look after those that failed."),
+    "auth": Entry("auth", "Make and revoke what callers show the server."),
     "db": Entry("db", "Look after the database: its schema, and what it keeps."),
 }
 

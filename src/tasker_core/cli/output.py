@@ -72,6 +72,13 @@ class Output:
         else:
             self._show(show())
 
+    def word(self, value: Any, text: str) -> None:
+        """Write the one word that was asked for, in one piece, so that it can be copied."""
+        if self.is_for_people:
+            print(text)
+        else:
+            self.data(value, lambda: text)
+
     def event(self, value: Mapping[str, Any], line: RenderableType) -> None:
         """Write one item of a stream, at once."""
         if self.options.format is Format.JSON:
