@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
-import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -19,8 +18,6 @@ from tasker_core.errors import SetupError, UnprotectedServer
 from tasker_core.server.app import create_app
 from tasker_core.server.protocol import BoundedHttp
 from tasker_core.settings import Settings
-
-_log = structlog.get_logger("tasker.server")
 
 
 class AddressUnavailable(SetupError):
@@ -151,8 +148,6 @@ def serve(
         UnprotectedServer: Others would reach it, and it would ask nobody who they are.
         SetupError: There is no database, or its schema is not this program's.
     """
-    if not settings.asks_who_calls:
-        _log.warning("nobody_is_asked_who_they_are", advice="set TASKER_AUTH=true")
     app = create_app(settings, database, templates, strict_templates=strict_templates)
     server = Server(
         app,
