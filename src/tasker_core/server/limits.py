@@ -16,6 +16,7 @@ from ipaddress import ip_address, ip_network
 from tasker_core.server.problems import Refusal
 
 MOST_BUCKETS = 10_000
+ALMOST = 1e-6  # of a token: what rounding leaves
 
 Now = Callable[[], float]
 
@@ -32,7 +33,7 @@ class Buckets:
     def seconds_until_one(self, who: str) -> int:
         """Say how long to wait for a token, in whole seconds; 0: there is one."""
         missing = 1 - self._level(who)
-        return 0 if missing <= 0 else math.ceil(missing / self._rate)
+        return 0 if missing < ALMOST else math.ceil(missing / self._rate)
 
     def take(self, who: str) -> int:
         """Take a token; or say how long to wait for one, in seconds."""
