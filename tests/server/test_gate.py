@@ -8,6 +8,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from structlog.testing import capture_logs
 
 from support.credentials import bearer, public_pem, token
@@ -337,3 +338,40 @@ async def test_health_names_no_namespaces_to_strangers(
     assert {one["status"] for one in seen.values()} == {"degraded"}
     assert seen["stranger"]["message"] is seen["limited"]["message"] is None
     assert "shop" in seen["operator"]["message"]
+
+
+# --- inside another application -------------------------------------------------------------------
+
+
+async def test_a_mounted_app_asks_as_any_other(settings: Settings, conn: Any) -> None:
+    """Below the path that it is mounted at; what is public stays public."""
+    own = create_app(settings.model_copy(update={"auth": True, "jwt_public_key": public_pem()}))
+    host = FastAPI()
+    host.mount("/tasker", own)
+    task = await begin_one(conn, template(CHAIN))
+    transport = httpx.ASGITransport(host)
+    async with (
+        own.router.lifespan_context(own),
+        httpx.AsyncClient(transport=transport, base_url="http://host/tasker") as client,
+    ):
+        one = f"/v1/tasks/{task}"
+        foreign = bearer("tasks:read", worker_namespaces=["bank"])
+
+        assert (await client.get("/health")).status_code == 200
+        assert (await client.get(one)).status_code == 401
+        assert (await client.get(one, headers=bearer("tasks:list"))).status_code == 403
+        assert (await client.get(one, headers=bearer("tasks:read"))).status_code == 200
+        assert (await client.get(one, headers=foreign)).status_code == 404
+
+
+async def test_web_sockets_do_not_slip_in(settings: Settings) -> None:
+    """There are none; one that somebody adds has to be let in here first."""
+    app = create_app(settings)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app({"type": "websocket", "path": "/v1/ws", "headers": []}, _no_body, send)
+
+    assert sent == [{"type": "websocket.close", "code": 4403}]

@@ -14,6 +14,7 @@ from typing import Literal
 
 from starlette.requests import Request
 
+from tasker_core.server.limits import neighbourhood
 from tasker_core.server.permissions import holds
 from tasker_core.server.problems import Refusal
 
@@ -38,11 +39,6 @@ class Caller:
     namespaces: frozenset[str] | None = None  # None: all
     expires_at: datetime | None = None  # of the credential; None: it does not
 
-    @property
-    def key(self) -> str:
-        """What limits are counted by."""
-        return f"{self.method}:{self.name}"
-
 
 ANYBODY = Caller("api", "none")
 
@@ -56,6 +52,18 @@ def caller_of(request: Request) -> Caller:
 def caller(request: Request) -> str:
     """Name whoever calls, for the records."""
     return caller_of(request).name
+
+
+def counted_as(request: Request) -> str:
+    """Say by what the caller's limits are counted: its name, or its address."""
+    found = caller_of(request)
+    return address_of(request) if found.method == "none" else f"{found.method}:{found.name}"
+
+
+def address_of(request: Request) -> str:
+    """Give the caller's address, as far as it is one caller's."""
+    client = request.scope.get("client")
+    return "" if client is None else neighbourhood(client[0])
 
 
 def actor(request: Request, said: str | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_address
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -21,10 +22,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tasker_core.engine.inspect import namespace_of_dlq_entry, namespace_of_task
 from tasker_core.errors import UnknownDlqEntry, UnknownTask, UnknownTemplate
-from tasker_core.server.auth import ANYBODY, Caller, forbidden, sees, unauthorized
+from tasker_core.server.auth import (
+    ANYBODY,
+    Caller,
+    address_of,
+    counted_as,
+    forbidden,
+    sees,
+    unauthorized,
+)
 from tasker_core.server.backend import Backend
 from tasker_core.server.keys import ApiKeys
-from tasker_core.server.limits import Buckets, neighbourhood, too_many
+from tasker_core.server.limits import Buckets, too_many
 from tasker_core.server.permissions import PUBLIC_PATHS, ROUTES, holds
 from tasker_core.server.problems import Refusal
 from tasker_core.server.tokens import Tokens
@@ -60,20 +69,25 @@ class Gate:
         """
         if scope["type"] == "http":
             await self._admit(Request(scope))
+        elif scope["type"] == "websocket":  # there are none, and none slips in unasked
+            await send({"type": "websocket.close", "code": 4403})
+            return
         await self._app(scope, receive, send)
 
     async def _admit(self, request: Request) -> None:
-        path, route, parameters = _find_route(request)
-        if path in PUBLIC_PATHS:
+        if _path(request) in PUBLIC_PATHS:
             request.state.caller = await self._try_to_name(request)
             return
         if not self._serves_others:
             _check_local(request)
         caller = await self._name(request) if self._asks else ANYBODY
         request.state.caller = caller
-        self._count(request, caller)
-        if not self._asks or route is None:
-            return  # no route: for the router to answer
+        self._count(request)
+        if not self._asks:
+            return
+        route, parameters = _find_route(request)
+        if route is None:
+            return  # for the router to answer
         _check_route(caller, route)
         if caller.namespaces is not None:
             await self._check_place(request, parameters)
@@ -88,7 +102,7 @@ class Gate:
         Raises:
             Refusal: They have not shown it, or too often not.
         """
-        address = _address(request)
+        address = address_of(request)
         token, key = _credentials(request)
         if token is not None and self._tokens is not None:
             checks: Tokens | ApiKeys = self._tokens
@@ -122,11 +136,8 @@ class Gate:
 
     # --- what -----------------------------------------------------------------------------
 
-    def _count(self, request: Request, caller: Caller) -> None:
-        if self._requests is None:
-            return
-        who = _address(request) if caller is ANYBODY else caller.key
-        if wait := self._requests.take(who):
+    def _count(self, request: Request) -> None:
+        if self._requests is not None and (wait := self._requests.take(counted_as(request))):
             raise too_many("this caller asks too often", wait)
 
     async def _check_place(self, request: Request, parameters: dict[str, Any]) -> None:
@@ -149,18 +160,22 @@ class Gate:
 # --- helpers --------------------------------------------------------------------------------
 
 
-def _find_route(request: Request) -> tuple[str, str | None, dict[str, Any]]:
-    """Say which route will serve this: the path, `METHOD /path/{name}`, and what it names."""
+def _path(request: Request) -> str:
+    """Give the path within this app, which may be mounted somewhere."""
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", "")) or "/"
+
+
+def _find_route(request: Request) -> tuple[str | None, dict[str, Any]]:
+    """Say which route will serve this, as `METHOD /path/{name}`, and what its path names."""
     app: Starlette = request.scope["app"]
     routes: Iterable[BaseRoute] = app.state.api_routes
-    path: str = request.scope["path"]
-    path = path.removeprefix(request.scope.get("root_path", "")) or "/"
-    for route in [*routes, *app.routes]:  # the latter: whatever somebody has added
+    for route in chain(routes, app.routes):  # the latter: whatever somebody has added
         match, found = route.matches(request.scope)
         if match is Match.FULL:
-            name = f"{request.method} {getattr(route, 'path', None) or path}"
-            return path, name, found.get("path_params", {})
-    return path, None, {}
+            name = f"{request.method} {getattr(route, 'path', None) or _path(request)}"
+            return name, found.get("path_params", {})
+    return None, {}
 
 
 def _check_route(caller: Caller, route: str) -> None:
@@ -219,11 +234,6 @@ def _credentials(request: Request) -> tuple[str | None, str | None]:
         if not value.isascii() or not value.isprintable():
             raise unauthorized("malformed", "the credential has characters that none has")
     return (token.strip() if is_token else None), (keys[0] if keys else None)
-
-
-def _address(request: Request) -> str:
-    client = request.scope.get("client")
-    return "" if client is None else neighbourhood(client[0])
 
 
 def _uuid(parameters: dict[str, Any], name: str) -> UUID | None:

@@ -66,6 +66,9 @@ class Streams:
     def opened(self, who: str) -> Iterator[None]:
         """Hold a stream open, as long as the block runs.
 
+        Args:
+            who: As `counted_as` in auth.py has it.
+
         Raises:
             Refusal: This caller has as many as are allowed: 429.
         """
