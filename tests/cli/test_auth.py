@@ -116,7 +116,7 @@ def server(
 
 
 def test_client_and_command_line_show_who_calls(
-    server: LongRunning, ctl: Ctl, monkeypatch: pytest.MonkeyPatch
+    here: Path, server: LongRunning, ctl: Ctl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both kinds of credential, from the environment; 401 and 403 are exit code 5."""
     assert "nobody" not in server.stderr
@@ -133,6 +133,16 @@ def test_client_and_command_line_show_who_calls(
     listed = ctl("dlq", "list")
     assert listed.exit_code == 0, listed.stderr
     assert ctl("task", "list").exit_code == 5
+
+    monkeypatch.delenv("TASKER_AUTH_TOKEN")
+    monkeypatch.delenv("TASKER_API_KEY")
+    (here / ".config").mkdir()
+    method = 'orchestration.auth.method = {type = "ApiKey", value = {key_env = "SHOP_KEY"}}'
+    (here / ".config" / "tasker.toml").write_text(f"[profile.shop]\n{method}\n")
+    monkeypatch.setenv("SHOP_KEY", key)
+    assert ctl("task", "list").exit_code == 5
+    assert ctl("task", "list", "--profile", "shop").exit_code == 0
+    assert ctl("task", "list", "--profile", "shoe").exit_code == 2
 
     with TaskerClient(api_key=key) as client:
         assert client.list_tasks().tasks == []

@@ -19,15 +19,19 @@ SOURCE_SYSTEM = "cli"
 def connect(out: Output) -> TaskerClient:
     """Make the client for the server that the options name."""
     from tasker_core.client import TaskerClient
+    from tasker_core.client.profile import InvalidProfile
 
     try:
         return TaskerClient(
             INITIATOR,
             SOURCE_SYSTEM,
             base_url=out.options.url,
+            profile=out.options.profile,
             timeout=out.options.timeout,
             max_retries=0,  # a person sees that it failed, and can try again
         )
+    except InvalidProfile as error:
+        raise typer.BadParameter(str(error), param_hint="--profile") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--url") from None
 

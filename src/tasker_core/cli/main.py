@@ -141,6 +141,14 @@ def common(
         str | None,
         typer.Option(envvar="TASKER_URL", help="The server's address.", metavar="URL"),
     ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TASKER_CLIENT_PROFILE",
+            help="The profile of .config/tasker.toml to use.",
+            metavar="NAME",
+        ),
+    ] = None,
     timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds that one request may take.")
     ] = options.DEFAULT_TIMEOUT,
@@ -159,6 +167,7 @@ def common(
             verbose=verbose,
             color=not no_color,
             url=url,
+            profile=profile,
             timeout=timeout,
         )
     )

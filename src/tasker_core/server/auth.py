@@ -15,7 +15,7 @@ from typing import Literal
 from starlette.requests import Request
 
 from tasker_core.server.limits import neighbourhood
-from tasker_core.server.permissions import holds
+from tasker_core.server.permissions import WILDCARDS, holds
 from tasker_core.server.problems import Refusal
 
 Reason = Literal["missing", "malformed", "invalid", "expired", "forbidden"]
@@ -34,13 +34,18 @@ class Caller:
     """Who calls, and what they may do."""
 
     name: str
-    method: Literal["api_key", "jwt", "none"]
+    method: Literal["api_key", "jwt", "application", "none"]
     permissions: frozenset[str] = frozenset()
     namespaces: frozenset[str] | None = None  # None: all
     expires_at: datetime | None = None  # of the credential; None: it does not
 
 
 ANYBODY = Caller("api", "none")
+
+
+def name_caller(request: Request, name: str) -> None:
+    """Say who calls, where an application has found it out itself, and lets them in."""
+    request.state.caller = Caller(name, "application", permissions=frozenset(WILDCARDS))
 
 
 def caller_of(request: Request) -> Caller:

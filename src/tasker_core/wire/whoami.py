@@ -13,7 +13,9 @@ class WhoamiResponse(Answer):
     """Who calls, and what they may do."""
 
     subject: str
-    method: Literal["api_key", "jwt", "none"] = Field(description="none: nobody is asked.")
+    method: Literal["api_key", "jwt", "application", "none"] = Field(
+        description="application: it asks itself; none: nobody is asked."
+    )
     permissions: list[str] = Field(description="All that are held, `resource:*` spelt out.")
     namespaces: list[str] | None = Field(description="The only ones that are seen; null: all.")
     expires_at: Moment | None = Field(description="When the credential ends; null: it does not.")
