@@ -101,7 +101,8 @@ async def test_a_route_is_served_to_those_who_hold_its_permission_only(
 @pytest.mark.parametrize("path", sorted(PUBLIC_PATHS & {path for _, path in routes()}))
 async def test_what_is_public_is_served_to_everybody(guarded: httpx.AsyncClient, path: str) -> None:
     """Also to somebody with a credential that does not hold."""
-    for headers in ({}, {"Authorization": "Bearer nonsense"}):
+    twice = [("X-API-Key", "a"), ("X-API-Key", "b")]
+    for headers in ([], [("Authorization", "Bearer nonsense")], twice):
         assert (await guarded.get(path, headers=headers)).status_code in (200, 307)
 
 

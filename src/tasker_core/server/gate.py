@@ -41,6 +41,8 @@ from tasker_core.server.tokens import Tokens
 KEY_HEADER = "X-API-Key"
 FAILURES_PER_MINUTE = 20  # of one address, before its unknown credentials are not looked at
 
+TELL_MORE = frozenset({"/ready", "/health/ready", "/health/detailed"})  # to who is known
+
 _log = structlog.get_logger("tasker.server")
 _audit = structlog.get_logger("tasker.audit")
 
@@ -75,8 +77,10 @@ class Gate:
         await self._app(scope, receive, send)
 
     async def _admit(self, request: Request) -> None:
-        if _path(request) in PUBLIC_PATHS:
-            request.state.caller = await self._try_to_name(request)
+        path = _path(request)
+        if path in PUBLIC_PATHS:
+            if self._asks and path in TELL_MORE:
+                request.state.caller = await self._try_to_name(request)
             return
         if not self._serves_others:
             _check_local(request)
@@ -102,23 +106,23 @@ class Gate:
         Raises:
             Refusal: They have not shown it, or too often not.
         """
-        address = address_of(request)
         token, key = _credentials(request)
         if token is not None and self._tokens is not None:
-            checks: Tokens | ApiKeys = self._tokens
-        elif key is not None and token is None:
-            checks = self._api_keys
-        elif token is not None:
+            return await self._look_up(request, self._tokens, token)
+        if token is not None:
             raise unauthorized("invalid", "this server takes API keys, and no tokens")
-        else:
-            raise unauthorized("missing", f"say who calls: Authorization: Bearer, or {KEY_HEADER}")
-        shown = token if token is not None else key
-        assert shown is not None
+        if key is not None:
+            return await self._look_up(request, self._api_keys, key)
+        raise unauthorized("missing", f"say who calls: Authorization: Bearer, or {KEY_HEADER}")
+
+    async def _look_up(self, request: Request, known: Tokens | ApiKeys, shown: str) -> Caller:
+        """Look at a credential; at none that is new from where too many were wrong."""
+        address = address_of(request)
         wait = self._failures.seconds_until_one(address)
-        if wait and not checks.knows(shown):
+        if wait and not known.knows(shown):
             raise too_many("too many credentials of this address were not valid", wait)
         try:
-            return await checks.caller(shown)
+            return await known.caller(shown)
         except Refusal as refusal:
             self._failures.take(address)
             reason = refusal.headers.get("X-Auth-Failure-Reason")
@@ -126,9 +130,7 @@ class Gate:
             raise
 
     async def _try_to_name(self, request: Request) -> Caller:
-        """Find out who calls where anybody may; only those who show it are asked."""
-        if not self._asks or _credentials(request) == (None, None):
-            return ANYBODY
+        """Find out who calls where anybody may."""
         try:
             return await self._name(request)
         except Exception:  # a probe is answered, whatever it brings along
