@@ -45,6 +45,7 @@ HOUR = timedelta(hours=1)
 DURATION = {"max_duration_minutes": 10}
 IDLE = {"max_steps_in_process_minutes": 10}
 RETRY = {"max_waiting_for_retry_minutes": 10}
+GIVE_UP = {"give_up_after": 600}
 
 
 @pytest.fixture
@@ -195,6 +196,22 @@ async def test_a_blocked_task_is_given_up(conn, worker, clock):
     assert await entries(conn, task) == ["max_retries_exceeded"]
     await reset_step(conn, task, await step_id(conn, task, "a"), **BY)
     assert names(await worker.claim()) == ["a"]
+
+
+@pytest.mark.parametrize("limit", [GIVE_UP, {"lifecycle": RETRY}])
+async def test_an_operators_word_moves_no_other_limit(conn, worker, clock, limit):
+    """The time in a state goes on, unless the word has led out of it."""
+    flow = template({"a": [], "b": ["a"]}, retry={"max_attempts": 1 + (limit != GIVE_UP)}, **limit)
+    task = await begin_one(conn, flow)
+    await worker.finish(failed(await worker.claim_one(), rest=HOUR))
+    await clock.advance(300)
+    await resolve_step(conn, task, await step_id(conn, task, "b"), **BY)
+
+    await sweep_after(conn, clock, 4.9)
+    assert await state(conn, task) in (T.BLOCKED_BY_FAILURES, T.WAITING_FOR_RETRY)
+    await sweep_after(conn, clock, 0.1)
+
+    assert await state(conn, task) is T.ERROR
 
 
 # --- what keeps a task fresh ---------------------------------------------------------------

@@ -272,7 +272,8 @@ begin
     join tasker.templates as template using (template_uuid)
     where task.task_uuid = any (task_uuids) and template.limits ? 'look_after'
         and task.completed_at is null
-    on conflict (task_uuid) do update set since = excluded.since, look_at = excluded.look_at;
+    on conflict (task_uuid) do update -- the time in its state may go on: not later than planned
+    set since = excluded.since, look_at = least(w.look_at, excluded.look_at);
 end;
 $$;
 
