@@ -98,14 +98,16 @@ async def test_no_more_run_at_a_time_than_parallelism_says(worker, begun):
 
 
 async def test_a_worker_that_retries_keeps_its_place(worker, begun, clock):
-    """A rest is a part of the work."""
-    await begun(flow(1), 2)
-    (first,) = await workers_of(worker)
+    """A rest is a part of the work, also when a sibling leaves."""
+    await begun(flow(2), 4)
+    first, second = await workers_of(worker)
     await worker.fail(first)
     assert await workers_of(worker) == []
+    await worker.succeed(second)
+    (third,) = await workers_of(worker)
     await clock.advance(1)
 
-    assert names(await workers_of(worker)) == ["work_001"]
+    assert names([third, *await workers_of(worker)]) == ["work_001", "work_003"]
 
 
 async def test_what_follows_a_batch_waits_for_all_of_it(conn, worker, begun):
