@@ -13,12 +13,11 @@ select
         as is_retry,
     past.finished_at,
     case
-        when coalesce(past.error ->> 'error_type', '') <> 'worker_lost'
+        when past.ended_by is distinct from 'sweep'
             then extract(epoch from past.finished_at - past.claimed_at)::double precision
     end as run_seconds,
     extract(epoch from past.claimed_at - past.enqueued_at)::double precision as wait_seconds
 from tasker.attempts as past
 where
-    past.outcome in ('waiting_for_retry', 'error')
-    -- a success with an error beside it: the mark of an operator's hand
-    or (past.outcome = 'complete' and past.error is null);
+    past.outcome in ('waiting_for_retry', 'error', 'complete')
+    and past.ended_by is distinct from 'operator';
