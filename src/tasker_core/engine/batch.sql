@@ -122,8 +122,11 @@ begin
             set metadata = coalesce(entry.metadata, '{}') - 'has_more_ranges' || failed.ranges,
                 updated_at = tasker.now()
             where entry.task_uuid = failed.task_uuid and entry.resolution_status = 'pending'
-                and (entry.metadata -> 'failed_ranges', entry.metadata -> 'has_more_ranges')
-                is distinct from (failed.ranges -> 'failed_ranges', failed.ranges -> 'has_more_ranges');
+                and (
+                    entry.metadata -> 'failed_ranges' is distinct from
+                    failed.ranges -> 'failed_ranges'
+                    or entry.metadata ? 'has_more_ranges' <> failed.ranges ? 'has_more_ranges'
+                );
         end if;
     end loop;
 end;

@@ -73,7 +73,8 @@ $$;
 -- in     what is null stays as it is; metadata is added to what is there
 -- out    refused_by: 'entry' when its status forbids it, 'task' when another entry of the
 --        task is pending, 'metadata' when it comes to more than 64 kB (failed_ranges aside,
---        which is bounded by whoever writes it); status: the one that forbids it (null: no such entry), or the new
+--        which is bounded by whoever writes it); status: the one that forbids it (null: no
+--        such entry), or the new
 -- locks  the task, then the entry
 create function tasker.update_dlq_entry(
     its_entry uuid, new_status text, notes text, by_actor text, its_metadata jsonb,

@@ -52,7 +52,7 @@ create table tasker.template_steps (
     max_delay_ms int not null check (max_delay_ms >= 0),
     parents int[] not null,
     children int[] not null,
-    lost_events json, -- durable ones of an attempt that is lost: [{"name", "condition", "is_empty"}]
+    lost_events json, -- durable ones of an attempt that is lost, see outbox.py; or null
     primary key (template_uuid, step_no),
     unique (template_uuid, name)
 );
