@@ -98,7 +98,7 @@ begin
             from tasker.tasks as task where task.task_uuid = seen.task_uuid
         )
         when 'waits_for_parents' then json_build_object('count', seen.parents_left, 'steps', (
-            select json_agg(open) from (
+            select json_strip_nulls(json_agg(open)) from (
                 select parent.name, parent.state,
                     tasker.last_error(seen.task_uuid, parent.step_no) as error
                 from unnest(seen.parents) as up (step_no)
@@ -109,7 +109,7 @@ begin
             ) as open
         ))
         when 'blocked_by_failures' then json_build_object('steps', (
-            select json_agg(failed) from (
+            select json_strip_nulls(json_agg(failed)) from (
                 select blocking.name, blocking.state,
                     tasker.last_error(seen.task_uuid, blocking.step_no) as error
                 from tasker.steps as own
