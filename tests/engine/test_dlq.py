@@ -24,6 +24,7 @@ from tasker_core.engine.operate import cancel_task
 from tasker_core.errors import (
     DlqEntryPending,
     InvalidRequest,
+    NotStorable,
     TransitionRefused,
     UnknownDlqEntry,
     UnknownTask,
@@ -111,6 +112,22 @@ async def test_only_reopening_makes_an_entry_pending_again(conn):
         await update_entry(conn, uuid, reopen=True)
     with pytest.raises(UnknownDlqEntry):
         await update_entry(conn, uuid4(), notes="n")
+
+
+async def test_what_is_kept_with_an_entry_is_bounded(conn):
+    """However often something is added; what the engine writes does not count."""
+    task = await begin_one(conn, template())
+    with pytest.raises(NotStorable, match="the limit is 65,536"):
+        await add_entry(conn, task, metadata={"x": "y" * 66_000}, **BY)
+    uuid = await add_entry(conn, task, metadata={"failed_ranges": ["y" * 60_000]}, **BY)
+    await update_entry(conn, uuid, metadata={"one": "y" * 60_000})
+
+    with pytest.raises(NotStorable, match="more than 65,536 bytes with what is there"):
+        await update_entry(conn, uuid, metadata={"two": "y" * 6_000}, notes="never")
+
+    entry = await update_entry(conn, uuid, metadata={"one": "short"})
+    assert entry.resolution_notes is None
+    assert set(entry.metadata) == {"entered_by", "reason", "failed_ranges", "one"}
 
 
 async def test_entries_are_filtered_and_counted(conn, clock):

@@ -385,7 +385,12 @@ async def test_why_tells_a_cause_for_each_step(
     ]
     assert causes[0]["step_uuid"] == str(await step_id(conn, task_uuid, "a"))
     assert causes[0]["explanation"] == "failed for good after 1 attempt: handler_error: no"
-    assert causes[1]["detail"] == {"count": 1, "steps": [{"name": "a", "state": "error"}]}
+    error = {"error_type": "handler_error", "message": "no"}
+    assert causes[1]["detail"] == {
+        "count": 1,
+        "steps": [{"name": "a", "state": "error", "error": error}],
+    }
+    assert causes[2]["detail"] == {"count": 1, "steps": [{"name": "b", "state": "pending"}]}
 
 
 # --- list -------------------------------------------------------------------------------

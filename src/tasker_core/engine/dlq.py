@@ -16,12 +16,15 @@ from tasker_core.db.connect import Connection
 from tasker_core.errors import (
     DlqEntryPending,
     InvalidRequest,
+    NotStorable,
     TransitionRefused,
     UnknownDlqEntry,
     UnknownTask,
 )
 from tasker_core.payload import decode, encode
 from tasker_core.states import DlqReason, DlqStatus, TaskState
+
+MAX_METADATA_BYTES = 65_536  # of an entry, whatever adds to it; dlq.sql has it, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ async def add_entry(
     Raises:
         UnknownTask: There is no such task.
         DlqEntryPending: It has a pending entry already.
-        NotStorable: The metadata cannot be stored.
+        NotStorable: The metadata cannot be stored, or is longer than 64 kB.
     """
     row = await conn.fetchrow(
         "select * from tasker.add_dlq_entry($1, $2, $3, $4)",
@@ -196,7 +199,8 @@ async def update_entry(
         TransitionRefused: It is resolved already, or pending if it is to be reopened.
         DlqEntryPending: It is to be reopened, and its task has another pending one.
         InvalidRequest: It is to be reopened and resolved at once.
-        NotStorable: The metadata cannot be stored.
+        NotStorable: The metadata cannot be stored, or comes to more than 64 kB with what is
+            there.
     """
     if reopen and status not in (None, DlqStatus.PENDING):
         raise InvalidRequest("resolution_status", status, "pending, or absent, with reopen")
@@ -215,6 +219,9 @@ async def update_entry(
         pending = DlqFilter(status=DlqStatus.PENDING, task_uuid=entry.task_uuid)
         (other,) = await list_entries(conn, pending, limit=1)
         raise DlqEntryPending(entry.task_uuid, other.dlq_entry_uuid)
+    if row["refused_by"] == "metadata":
+        problem = f"comes to more than {MAX_METADATA_BYTES:,} bytes with what is there"
+        raise NotStorable("", problem)
     if row["refused_by"] is not None:
         action = "reopen" if reopen else "resolve"
         advice = "" if row["status"] == DlqStatus.PENDING else "reopen it first"
@@ -272,7 +279,7 @@ def _arguments(wanted: DlqFilter) -> tuple[object, ...]:
 
 
 def _json(metadata: dict[str, Any] | None) -> str | None:
-    return None if metadata is None else encode(metadata)
+    return None if metadata is None else encode(metadata, max_bytes=MAX_METADATA_BYTES)
 
 
 def _entry(row: Any) -> DlqEntry:

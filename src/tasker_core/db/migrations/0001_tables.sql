@@ -52,7 +52,7 @@ create table tasker.template_steps (
     max_delay_ms int not null check (max_delay_ms >= 0),
     parents int[] not null,
     children int[] not null,
-    lost_events json, -- durable ones of an attempt that is lost: [{"name", "condition"}]; or null
+    lost_events json, -- durable ones of an attempt that is lost, see outbox.py; or null
     primary key (template_uuid, step_no),
     unique (template_uuid, name)
 );
@@ -190,6 +190,7 @@ create table tasker.attempts (
     )), -- the state that the step went to
     error json, -- {"message", "error_type", "error_code", "retryable", "traceback"}
     metadata json,
+    ended_by text check (ended_by in ('sweep', 'limit', 'operator')), -- null: by its own worker
     primary key (task_uuid, step_no, attempt)
 );
 
