@@ -76,6 +76,58 @@ def test_changed_templates_take_effect_and_broken_ones_do_not(application, start
         assert json.loads(made.stdout)["total_steps"] == 3
 
 
+EVENTS = """
+from tasker_core.domain_events import (
+    BasePublisher, BaseSubscriber, PublisherRegistry, SubscriberRegistry
+)
+
+class Greetings(BasePublisher):
+    publisher_name = "greetings"
+
+PublisherRegistry.instance().register(Greetings())
+"""
+SUBSCRIBER = """
+class {name}(BaseSubscriber):
+    durable = True
+
+    @classmethod
+    def subscribes_to(cls):
+        return ["{event}"]
+
+    def handle(self, event):
+        with open("told", "a") as told:
+            told.write("{name} " + event["event_name"] + "\\n")
+
+SubscriberRegistry.instance().register({name})
+"""
+
+
+def test_a_durable_subscriber_that_is_added_gets_its_events(application, start, greeting):
+    """Beside one that was there before; a later change hands no event to the same one twice."""
+    code, template = application / "handlers.py", application / "templates" / "hello.yaml"
+    other = SUBSCRIBER.format(name="Other", event="other.*")
+    code.write_text(HANDLERS + EVENTS + other)
+    event = "{name: hello.said, description: d, schema: {type: object}, publisher: greetings}"
+    greet = "handler: {callable: greet}\n"
+    template.write_text(
+        template.read_text().replace(greet, f"{greet}    publishes_events: [{event}]\n")
+    )
+    told = application / "told"
+    with start("dev", "--port", 0) as dev:
+        greeting(dev.ready["url"])
+        added = HANDLERS + EVENTS + other + SUBSCRIBER.format(name="Added", event="hello.said")
+        code.write_text(added)
+        until(lambda: "reloaded 2 handlers" in dev.stderr)
+        greeting(dev.ready["url"])
+        until(lambda: told.exists() and told.read_text() == "Added hello.said\n")
+        code.write_text(added + "\n")
+        until(lambda: dev.stderr.count("reloaded 2 handlers") == 2)
+        greeting(dev.ready["url"])
+        until(lambda: told.read_text().count("\n") == 2)
+        assert told.read_text() == 2 * "Added hello.said\n"
+        assert "publisher" not in dev.stderr
+
+
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_signal_ends_it_in_good_order(application, start, number, exit_code):
     """Ctrl-C is an interruption, SIGTERM the ordinary end."""

@@ -620,3 +620,26 @@ def test_a_registry_takes_subscribers_only():
         registry.register(Listener())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Expected BaseSubscriber"):
         registry.register_instance(Listener)  # type: ignore[arg-type]
+
+
+def test_what_forgotten_modules_made_goes_and_the_rest_stays():
+    """As when `tasker-ctl dev` imports handlers anew."""
+    from tasker_core.handlers.events.anew import Earlier
+
+    PublisherRegistry.instance().register(Recorder(), "recorder")
+    SubscriberRegistry.instance().register(Listener)
+    EventBus.instance().subscribe("*", print)
+    EventBus.instance().subscribe("*", lambda event: None)
+    earlier = Earlier()
+    assert SubscriberRegistry.instance().list_registered()["classes"] == []
+    earlier.restore()
+    assert PublisherRegistry.instance().list_publishers() == ["recorder"]
+    assert EventBus.instance().subscriber_count == 2
+
+    Earlier().keep_but({"builtins"})
+    assert SubscriberRegistry.instance().list_registered()["classes"] == ["Listener"]
+    assert EventBus.instance().subscriber_count == 1
+    Earlier().keep_but({__name__})
+    assert SubscriberRegistry.instance().list_registered()["classes"] == []
+    assert PublisherRegistry.instance().list_publishers() == []
+    assert EventBus.instance().subscriber_count == 0

@@ -99,7 +99,7 @@ def dev(
             beside = {"the look for missing handlers": _tell_unserved(worker, out)}
             if reload:
                 code = HandlerCode(out, packages, here, registry)
-                beside["the watch on handlers"] = watch_code(code, worker.use, out)
+                beside["the watch on handlers"] = watch_code(code, worker, out)
                 beside["the watch on templates"] = watch_templates(files, out)
             stack.push_async_callback(_end, [_begin(*one, out) for one in beside.items()])
             ready(

@@ -1,8 +1,9 @@
 """Changed handlers and templates take effect while everything runs.
 
-Handlers: all modules of the application are forgotten and imported anew, into a new
-registry, which the worker then uses. What is running goes on with the code that it
-began with. If a module fails that did not fail before, everything stays as it was.
+Handlers: all modules of the application are forgotten and imported anew, into new
+registries of handlers, publishers and subscribers, which the worker then uses. What is
+running goes on with the code that it began with, and durable events wait meanwhile. If a
+module fails that did not fail before, everything stays as it was.
 
 Templates: all files are read again, and those that changed are registered. A broken
 one is reported, and what is registered stays.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from tasker_core.cli.output import Output, visible
 if TYPE_CHECKING:
     from tasker_core.db import Database
     from tasker_core.handlers.registry import HandlerRegistry
+    from tasker_core.worker.loop import AsyncWorker
 
 FOREIGN_DIRECTORIES = frozenset({"site-packages", "dist-packages", "node_modules", ".venv", "venv"})
 
@@ -59,11 +61,13 @@ class HandlerCode:
 
     def reload(self) -> bool:
         """Import everything anew; False if a module failed and everything stays as it was."""
+        from tasker_core.handlers.events.anew import Earlier
         from tasker_core.handlers.functional import declared
         from tasker_core.handlers.registry import HandlerRegistry
         from tasker_core.worker.worker import load_handlers
 
         before, declared_before = self.modules(), declared.all()
+        events = Earlier()
         for name in before:
             del sys.modules[name]
         importlib.invalidate_caches()
@@ -74,6 +78,7 @@ class HandlerCode:
         failed = [error for error in registry.load_errors if error.module not in known]
         if not failed:
             self.registry = registry
+            events.keep_but(before)
             return True
         for name in self.modules():
             del sys.modules[name]
@@ -81,6 +86,7 @@ class HandlerCode:
         for handler in declared_before.values():
             declared.add(handler)
         HandlerRegistry._instance = self.registry
+        events.restore()
         handlers.tell(self._out, failed)
         return False
 
@@ -130,9 +136,7 @@ class TemplateFiles:
         self._out.note("not registered; what was registered before stays")
 
 
-async def watch_code(
-    code: HandlerCode, use: Callable[[HandlerRegistry], None], out: Output
-) -> None:
+async def watch_code(code: HandlerCode, worker: AsyncWorker, out: Output) -> None:
     """Import the handlers anew whenever their code changes; runs until it is cancelled."""
     from watchfiles import PythonFilter, awatch
 
@@ -141,8 +145,11 @@ async def watch_code(
         if not watched:
             return
         async for _ in awatch(*watched, watch_filter=PythonFilter(), recursive=False):
-            if await asyncio.to_thread(code.reload):
-                use(code.registry)
+            async with worker.changing():
+                is_new = await asyncio.to_thread(code.reload)
+                if is_new:
+                    worker.use(code.registry)
+            if is_new:
                 out.note(f"reloaded {code.registry.handler_count()} handlers")
             else:
                 out.note("not reloaded; the handlers stay as they were")
