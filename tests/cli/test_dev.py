@@ -191,6 +191,25 @@ def test_a_port_in_use_is_told(ctl_process, application, start, empty_database):
         assert "--port" in refused.stderr
 
 
+def test_other_commands_of_the_directory_find_it(ctl_process, application, start):
+    """Whatever its port; not a file that was left behind, and not against what is said."""
+    line = ("task", "list", "--json")
+    told = application / ".tasker" / "dev.url"
+    with start("dev", "--port", 0) as dev:
+        url = dev.ready["url"]
+        assert told.read_text() == url
+        assert ctl_process(*line).returncode == 0
+        unknown = ctl_process("task", "get", "01900000-0000-7000-8000-000000000000")
+        assert f"asked {url}" in unknown.stderr
+        assert "TASKER_URL" in unknown.stderr
+        assert ctl_process(*line, TASKER_URL="http://127.0.0.1:1").returncode == 6
+        assert dev.end() == 0
+    assert not told.exists()
+    told.write_text("http://127.0.0.1:1")
+    refused = ctl_process("task", "list", "--json")
+    assert "127.0.0.1:1:" not in refused.stdout
+
+
 def test_dev_starts_with_nothing_here(tmp_path, start):
     """It says what is missing, and runs."""
     with start("dev", "--port", 0) as dev:

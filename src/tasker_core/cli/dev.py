@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasker_core.cli import handlers as handler_packages
+from tasker_core.cli import whereabouts
 from tasker_core.cli.db import DatabaseUrl, address, read_settings
 from tasker_core.cli.output import Output
 from tasker_core.cli.processes import (
@@ -102,6 +103,8 @@ def dev(
                 beside["the watch on handlers"] = watch_code(code, worker, out)
                 beside["the watch on templates"] = watch_templates(files, out)
             stack.push_async_callback(_end, [_begin(*one, out) for one in beside.items()])
+            if not stack.enter_context(whereabouts.published(server.url)):
+                out.note(f"other commands find this server with TASKER_URL={server.url}")
             ready(
                 out,
                 url=server.url,
