@@ -38,7 +38,7 @@ def test_one_line_a_transition(task, gated):
     assert watched.stderr == ""
     lines = watched.stdout.splitlines()
     assert all(
-        re.match(r"\d\d:\d\d:\d\d\.\d{3}  (task|greet|judge)  \w+ → \w+", ln) for ln in lines
+        re.match(r"\d\d:\d\d:\d\d\.\d{3} UTC  (task|greet|judge)  \w+ → \w+", ln) for ln in lines
     )
     moves = [line[14:] for line in lines]
     assert "greet  in_progress → complete  attempt 1" in moves

@@ -12,6 +12,7 @@ from tasker_core.cli.arguments import read_object
 from tasker_core.cli.connect import connect
 from tasker_core.cli.output import Output, fields, table
 from tasker_core.cli.steps import OPERATOR, Reason, TaskUuid
+from tasker_core.cli.views import moment
 from tasker_core.states import DlqReason, DlqStatus
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def _entries_view(entries: list[dict[str, Any]]) -> Table:
                 _template(entry["task_snapshot"]),
                 entry["dlq_reason"],
                 entry["resolution_status"],
-                entry["dlq_timestamp"],
+                moment(entry["dlq_timestamp"]),
             )
             for entry in entries
         ],
@@ -225,9 +226,9 @@ def _entry_view(entry: dict[str, Any]) -> RenderableType:
             "template": _template(snapshot),
             "reason": entry["dlq_reason"],
             "task was": entry["original_state"],
-            "since": entry["dlq_timestamp"],
+            "since": moment(entry["dlq_timestamp"]),
             "status": entry["resolution_status"],
-            "resolved": entry["resolution_timestamp"],
+            "resolved": moment(entry["resolution_timestamp"]),
             "resolved by": entry["resolved_by"],
             "notes": entry["resolution_notes"],
             **{f"  {name}": value for name, value in (entry["metadata"] or {}).items()},
@@ -257,7 +258,7 @@ def _stats_view(found: list[dict[str, Any]]) -> Table:
                 one["manually_resolved"],
                 one["permanent_failures"],
                 one["cancelled"],
-                one["oldest_entry"],
+                moment(one["oldest_entry"]),
                 one["avg_resolution_time_minutes"],
             )
             for one in found
