@@ -70,10 +70,33 @@ def test_changed_templates_take_effect_and_broken_ones_do_not(application, start
         file.write_text(text + more)
         until(lambda: "registered demo/hello 1.0.0" in dev.stderr)
         until(lambda: "no handler for demo: nobody" in dev.stderr)
+        file.write_text(text.replace("namespace_name", "extra: 1\nnamespace_name"))
+        until(lambda: "templates/hello.yaml:3:1: warning UNKNOWN_KEY" in dev.stderr)
+        file.write_text(text.replace("dependencies: [greet]", "dependancies: [greet]") + more)
+        until(lambda: "did you mean dependencies?" in dev.stderr)
         made = ctl(
             "--url", dev.ready["url"], "task", "create", "demo/hello", "--set", "name=Ada", "--json"
         )
         assert json.loads(made.stdout)["total_steps"] == 3
+
+
+def test_a_handler_that_is_missing_is_told_once_and_when_it_is_there(application, start):
+    """What an earlier template named is not told again, unless a step waits for it."""
+    code, file = application / "handlers.py", application / "templates" / "hello.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("callable: judge", "callable: jury"))
+    with start("dev", "--port", 0) as dev:
+        until(lambda: "no handler for demo: jury; its steps wait" in dev.stderr)
+        jury = HANDLERS.replace('"judge"', '"jury"')
+        until(lambda: code.write_text(jury) and "reloaded" in dev.stderr)  # once it watches
+        until(lambda: "there is a handler for demo: jury now; its steps go on" in dev.stderr)
+        assert dev.stderr.count("no handler for demo: jury") == 1
+    file.write_text(text)
+    code.write_text(HANDLERS)
+    with start("dev", "--port", 0) as dev:
+        other = text.replace("callable: judge", "callable: nobody")
+        until(lambda: file.write_text(other) and "demo: nobody" in dev.stderr)
+        assert "jury" not in dev.stderr
 
 
 EVENTS = """

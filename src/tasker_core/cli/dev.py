@@ -26,6 +26,7 @@ from tasker_core.cli.processes import (
 )
 
 if TYPE_CHECKING:
+    from tasker_core.cli.reload import TemplateFiles
     from tasker_core.db import Database
     from tasker_core.worker.loop import AsyncWorker
 
@@ -97,7 +98,7 @@ def dev(
             worker = AsyncWorker(database, settings, registry)
             await worker.start()
             stack.push_async_callback(worker.stop, drain_seconds=DRAIN_SECONDS)
-            beside = {"the look for missing handlers": _tell_unserved(worker, out)}
+            beside = {"the look for missing handlers": _tell_unserved(worker, files, out)}
             if reload:
                 code = HandlerCode(out, packages, here, registry)
                 beside["the watch on handlers"] = watch_code(code, worker, out)
@@ -153,12 +154,22 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _tell_unserved(worker: AsyncWorker, out: Output) -> None:
-    """Say which handlers are missing, whenever that changes."""
+async def _tell_unserved(worker: AsyncWorker, files: TemplateFiles, out: Output) -> None:
+    """Say which handlers are missing, and when they are there, whenever that changes.
+
+    A lane that no template names any more is told only while a step waits for it.
+    """
     told: set[str] = set()
     while True:
-        missing = {f"{lane.namespace}: {lane.callable}" for lane in worker.unserved}
-        for lane in sorted(missing - told):
-            out.warn(f"no handler for {lane}; its steps wait")
+        unserved = {f"{lane.namespace}: {lane.callable}": lane for lane in worker.unserved}
+        missing = {
+            name
+            for name, lane in unserved.items()
+            if lane.is_awaited or (lane.namespace, lane.callable) in files.callables
+        }
+        for name in sorted(missing - told):
+            out.warn(f"no handler for {name}; its steps wait")
+        for name in sorted(told - unserved.keys()):
+            out.note(f"there is a handler for {name} now; its steps go on")
         told = missing
         await asyncio.sleep(LOOK_SECONDS)

@@ -101,6 +101,7 @@ class TemplateFiles:
 
     def __init__(self, out: Output, directories: Sequence[Path], database: Database) -> None:
         self.directories = tuple(directories)
+        self.callables: set[tuple[str, str]] = set()  # namespace and callable of every step
         self._out = out
         self._database = database
 
@@ -118,12 +119,21 @@ class TemplateFiles:
         told = None if only is None else {path.resolve() for path in only}
         conn = await self._database.connect("tasker dev")
         try:
-            outcomes = await register_directories(conn, self.directories, force=True)
+            outcomes = await register_directories(conn, self.directories, force=True, logs=False)
         finally:
             await conn.close()
+        self.callables = {
+            (one.template.namespace, step.handler.callable)
+            for one in outcomes
+            if one.template is not None
+            for step in one.template.steps
+        }
         for one in outcomes:
+            is_told = told is None or (one.path is not None and one.path.resolve() in told)
+            for warning in one.warnings if is_told else ():
+                self._out.warn(warning)
             if one.outcome == "refused":
-                if told is None or (one.path and one.path.resolve() in told):
+                if is_told:
                     errors = [str(f) for f in one.findings if f.severity == "error"]
                     self._refuse(*(errors or [f"{one.path}: {one.reason}"]))
             elif told is not None and one.outcome == "registered":
