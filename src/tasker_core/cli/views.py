@@ -131,15 +131,15 @@ def step_view(step: StepResponse, *, with_traceback: bool = False) -> Table:
     )
 
 
-def actions_view(items: Iterable[TaskActionOutcome]) -> Table:
-    """Show what became of each of many tasks."""
+def actions_view(items: Iterable[TaskActionOutcome], words: Mapping[str, str]) -> Table:
+    """Show what became of each of many tasks; outcome → words for it."""
     return table(
         ("TASK", "TEMPLATE", "OUTCOME", "STATUS", "NOTE"),
         [
             (
                 one.task_uuid,
                 f"{one.namespace}/{one.name} {one.version}" if one.name else None,
-                one.outcome,
+                words[one.outcome],
                 one.status,
                 one.detail or "",
             )
