@@ -55,7 +55,7 @@ def dev(
             metavar="DIR",
             exists=True,
             help="Task templates; may be repeated.",
-            show_default="TASKER_TEMPLATE_PATH, templates, config/tasks …",
+            show_default="TASKER_TEMPLATE_PATH, templates, config/tasks …, else the templates here",
         ),
     ] = None,
     host: Host = None,
@@ -123,10 +123,21 @@ def _detect_templates(configured: Path | None) -> list[Path]:
     from tasker_core.templates.load import find_template_directory
 
     found = find_template_directory(configured)
-    if found is None:
-        return []
     here = Path.cwd()
+    if found is None:  # templates beside the handlers, as they are generated
+        return [
+            Path(file.name)
+            for file in sorted([*here.glob("*.yaml"), *here.glob("*.yml")])
+            if {"name:", "steps:"} <= {line.split(" ")[0] for line in _lines(file)}
+        ]
     return [found.relative_to(here) if found.is_relative_to(here) else found]
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
 
 
 def _tell_missing(out: Output, packages: list[str], directories: list[Path]) -> None:

@@ -176,7 +176,9 @@ async def watch_templates(files: TemplateFiles, out: Output) -> None:
 
     if not files.directories:
         return
-    async for changes in awatch(*files.directories):
+    watched = {path if path.is_dir() else path.parent for path in files.directories}
+    deep = all(path.is_dir() for path in files.directories)
+    async for changes in awatch(*watched, recursive=deep):
         changed = [Path(path) for _, path in changes if path.endswith((".yaml", ".yml"))]
         if not changed:
             continue
