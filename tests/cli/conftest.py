@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 from typer.testing import CliRunner, Result
 
 from cli.running import TASKER_CTL, LongRunning, write_application
@@ -23,6 +25,20 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("TASKER_") or name in ("DATABASE_URL", "FORCE_COLOR", "NO_COLOR"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A command that reads settings says where logs go: only for its own test."""
+    before = structlog.get_config() if structlog.is_configured() else None
+    registry = logging.getLogger("tasker_core.handlers.registry")
+    level = registry.level
+    yield
+    if before is None:
+        structlog.reset_defaults()
+    else:
+        structlog.configure(**before)
+    registry.setLevel(level)
 
 
 @pytest.fixture

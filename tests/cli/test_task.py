@@ -267,9 +267,13 @@ def test_failed_tasks_are_found_and_reset(create, task):
     assert {one["task_uuid"] for one in json.loads(shown.stdout)["items"]} >= {*uuids}
     assert json.loads(task("get", uuids[0], "--json").stdout)["status"] == "blocked_by_failures"
 
+    would = task("reset", *where, "--reason", "again", "--dry-run")
+    assert "would be reset" in would.stdout
+    assert "dry run, nothing was changed: " in would.stderr
+
     done = task("reset", *where, "--reason", "again")
     assert done.exit_code == 0
-    assert "done" in done.stderr
+    assert " reset" in done.stderr
     assert uuids[0] in done.stdout
     assert [task("watch", uuid).exit_code for uuid in uuids] == [7, 7]
 

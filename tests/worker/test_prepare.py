@@ -370,6 +370,39 @@ async def test_subscribers_that_have_stopped_lose_nothing(bench):
     await eventually(lambda: len(subscriber.heard) == 1)
 
 
+async def test_durable_events_wait_while_subscribers_change(bench):
+    """Those that came meanwhile go to who is there afterwards, and to nobody else."""
+    earlier, later = Collecting(), Collecting()
+    SubscriberRegistry.instance().register_instance(earlier)
+    worker = await bench.worker({"a": taken})
+    async with worker.changing():
+        await bench.run(publishing("order.taken"))
+        assert await told(bench.conn) == ["order.taken"]
+        SubscriberRegistry._instance = None
+        SubscriberRegistry.instance().register_instance(later)
+        worker.use(worker._plans.registry)
+
+    await eventually(lambda: len(later.heard) == 1)
+    assert (earlier.heard, earlier.active) == ([], False)
+
+
+async def test_the_first_durable_subscriber_may_come_later(bench):
+    """The worker begins to relay, and ends it when the last one goes."""
+    worker = await bench.worker({"a": taken})
+    await bench.run(publishing("order.taken"))
+    subscriber = Collecting()
+    async with worker.changing():
+        SubscriberRegistry.instance().register_instance(subscriber)
+        worker.use(worker._plans.registry)
+    await eventually(lambda: len(subscriber.heard) == 1)
+
+    async with worker.changing():
+        SubscriberRegistry._instance = None
+        worker.use(worker._plans.registry)
+    await bench.run(publishing("order.taken"))
+    assert await told(bench.conn) == ["order.taken"]
+
+
 async def test_with_a_broker_subscribers_do_not_take_its_events(bench):
     """Else some would go here and some there."""
     subscriber = Collecting()

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from tasker_core.cli.options import Format, Options
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
@@ -165,17 +167,33 @@ def fields(pairs: Iterable[tuple[str, Any]]) -> Table:
 
 def cell(value: Any) -> Text:
     """Show one value: structures as JSON, None as a dash."""
+    from datetime import datetime
+
     from rich.text import Text
 
     if value is None:
         return Text("-", style="dim")
     if isinstance(value, Text):
         return value
+    if isinstance(value, datetime):
+        return Text(written(value))
     if isinstance(value, bool):
         return Text("yes" if value else "no")
     if isinstance(value, Mapping | list | tuple):
         return Text(visible(to_json(value)))
     return Text(visible(str(value)), style=STYLES.get(str(value), ""))
+
+
+def written(moment: datetime, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Write a moment for a person, in UTC.
+
+    >>> from datetime import datetime
+    >>> written(datetime.fromisoformat("2026-01-31T08:00:00.25+01:00"))
+    '2026-01-31 07:00:00 UTC'
+    """
+    from datetime import UTC
+
+    return f"{moment.astimezone(UTC):{pattern}} UTC"
 
 
 def visible(text: str, keep: str = "") -> str:

@@ -280,13 +280,13 @@ def _is_failure(transition: dict[str, Any]) -> bool:
 
 
 def _line(transition: dict[str, Any]) -> Text:
-    """Write a transition: `14:03:11.250  charge_card  in_progress → complete  attempt 2`."""
+    """Write a transition: `14:03:11.250 UTC  charge_card  in_progress → complete  attempt 2`."""
     from rich.text import Text
 
-    from tasker_core.cli.output import STYLES
+    from tasker_core.cli.output import STYLES, written
 
     at = moment(transition["moved_at"])
-    clock = at.astimezone().strftime("%H:%M:%S.%f")[:-3] if at else "-"
+    clock = written(at, f"%H:%M:%S.{at.microsecond // 1000:03}") if at else "-"
     state = transition["to_state"]
     text = Text.assemble(
         (clock, "dim"),

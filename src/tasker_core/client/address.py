@@ -37,6 +37,11 @@ def resolve_url(base_url: str | None) -> str:
     return url.rstrip("/")
 
 
+def names_url() -> bool:
+    """Say whether the environment says where the server is."""
+    return _first(_URL_VARIABLES) is not None
+
+
 def auth_headers(api_key: str | None, token: str | None) -> dict[str, str]:
     """Give the one header that says who calls, or none."""
     if token is None and api_key is None:

@@ -682,10 +682,14 @@ def _body(call: Call[Any]) -> dict[str, Any]:
 def _read(call: Call[T], response: httpx.Response) -> T:
     content_type = response.headers.get("Content-Type", "")
     try:
-        return calls.read_answer(call, response.status_code, response.content, content_type)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise TaskerClientError(
-            f"{call.method} {call.path} was answered with JSON of another shape ({error}); "
-            f"is this a Tasker server?",
-            status_code=response.status_code,
-        ) from error
+        try:
+            return calls.read_answer(call, response.status_code, response.content, content_type)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise TaskerClientError(
+                f"{call.method} {call.path} was answered with JSON of another shape ({error}); "
+                f"is this a Tasker server?",
+                status_code=response.status_code,
+            ) from error
+    except TaskerClientError as error:
+        error.server = str(response.url.copy_with(raw_path=b"/")).rstrip("/")
+        raise

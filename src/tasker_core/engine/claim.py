@@ -65,12 +65,14 @@ class Lane:
     callable: str
     method: str
     resolver: str | None
+    is_awaited: bool = False  # a step is ready for it
 
 
 async def list_lanes(conn: Connection, namespaces: Sequence[str] | None = None) -> list[Lane]:
     """List the lanes of these namespaces, or of all."""
     rows = await conn.fetch(
-        "select lane, namespace, callable, method, nullif(resolver, '') as resolver "
+        "select lane, namespace, callable, method, nullif(resolver, '') as resolver, "
+        "exists (select from tasker.ready as r where r.lane = lanes.lane) as is_awaited "
         "from tasker.lanes where $1::text[] is null or namespace = any ($1) order by lane",
         None if namespaces is None else list(namespaces),
     )

@@ -43,6 +43,7 @@ class DlqEntry:
     resolved_by: str | None
     snapshot: dict[str, Any]
     metadata: dict[str, Any] | None
+    task_state: TaskState | None  # now; None: there is no such task any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,7 @@ class Investigation:
     seconds_in_state: float | None  # before it was put aside, if time was the reason
     priority_score: float
     task_state: TaskState | None  # now; None: there is no such task any more
+    is_repaired: bool  # the task goes on by an operator's hand, or has ended well
 
 
 PRIORITY_WEIGHTS = {
@@ -96,9 +98,12 @@ PRIORITY_WEIGHTS = {
 }
 
 _ENTRIES = """
-select dlq_entry_uuid, task_uuid, original_state, dlq_reason, entered_at, updated_at,
-    resolution_status, resolved_at, resolution_notes, resolved_by, snapshot, metadata
+select entry.dlq_entry_uuid, task_uuid, entry.original_state, entry.dlq_reason,
+    entry.entered_at, entry.updated_at, entry.resolution_status, entry.resolved_at,
+    entry.resolution_notes, entry.resolved_by, entry.snapshot, entry.metadata,
+    task.state as task_state
 from tasker.dlq_entries as entry
+left join tasker.tasks as task using (task_uuid)
 """
 
 _FILTERED = """
@@ -106,6 +111,23 @@ where ($1::text is null or entry.resolution_status = $1)
 and ($2::text is null or entry.dlq_reason = $2)
 and ($3::text is null or entry.snapshot -> 'task' ->> 'namespace' = $3)
 and ($4::uuid is null or entry.task_uuid = $4)
+"""
+
+# To repair a task is to act on it after it was put aside; one that an operator put aside as it
+# went on is not repaired by going on.
+_REPAIRED = """
+case
+    when task.state is null then true
+    when task.state in ('error', 'blocked_by_failures') then false
+    when entry.dlq_reason <> 'manual_dlq'
+        and task.state in ('complete', 'resolved_manually', 'cancelled') then true
+    else exists (
+        select from tasker.changes as change
+        where change.task_uuid = entry.task_uuid
+            and change.action in ('cancel', 'reset', 'resolve', 'complete')
+            and change.changed_at >= entry.entered_at
+    )
+end
 """
 
 
@@ -136,9 +158,25 @@ async def get_entry(conn: Connection, dlq_entry_uuid: UUID) -> DlqEntry:
     Raises:
         UnknownDlqEntry: There is none.
     """
-    row = await conn.fetchrow(f"{_ENTRIES} where dlq_entry_uuid = $1", dlq_entry_uuid)
+    row = await conn.fetchrow(f"{_ENTRIES} where entry.dlq_entry_uuid = $1", dlq_entry_uuid)
     if row is None:
         raise UnknownDlqEntry(dlq_entry_uuid=dlq_entry_uuid)
+    return _entry(row)
+
+
+async def find_entry(conn: Connection, uuid: UUID) -> DlqEntry:
+    """Read the entry of this id; or that of the task of this id, the pending one if there is one.
+
+    Raises:
+        UnknownDlqEntry: There is neither.
+    """
+    row = await conn.fetchrow(
+        f"{_ENTRIES} where entry.dlq_entry_uuid = $1 or entry.task_uuid = $1 "
+        "order by entry.resolution_status <> 'pending', entry.dlq_entry_uuid desc limit 1",
+        uuid,
+    )
+    if row is None:
+        raise UnknownDlqEntry(uuid=uuid)
     return _entry(row)
 
 
@@ -247,26 +285,26 @@ async def dlq_stats(conn: Connection) -> list[DlqStats]:
 
 
 async def investigation_queue(conn: Connection, *, limit: int) -> list[Investigation]:
-    """List the pending entries, the most urgent first.
+    """List the pending entries, the most urgent first, those of repaired tasks last.
 
     The score is the weight of the reason (`PRIORITY_WEIGHTS`) plus the minutes since the
     entry was made.
     """
     rows = await conn.fetch(
-        "select entry.dlq_entry_uuid, entry.task_uuid, entry.original_state, entry.dlq_reason, "
+        "select entry.dlq_entry_uuid, task_uuid, entry.original_state, entry.dlq_reason, "
         "entry.entered_at, tasker.now() - entry.entered_at as in_dlq, "
         "entry.snapshot -> 'task' ->> 'namespace' as namespace, "
         "entry.snapshot -> 'task' ->> 'name' as name, "
         "(entry.metadata ->> 'seconds')::float8 as seconds_in_state, "
         "weight.points + extract(epoch from tasker.now() - entry.entered_at)::float8 / 60 "
         "  as priority_score, "
-        "task.state as task_state "
+        f"task.state as task_state, {_REPAIRED} as is_repaired "
         "from tasker.dlq_entries as entry "
         "join unnest($1::text[], $2::int[]) as weight (reason, points) "
         "  on weight.reason = entry.dlq_reason "
         "left join tasker.tasks as task using (task_uuid) "
         "where entry.resolution_status = 'pending' "
-        "order by priority_score desc, entry.dlq_entry_uuid limit $3",
+        "order by is_repaired, priority_score desc, entry.dlq_entry_uuid limit $3",
         list(PRIORITY_WEIGHTS),
         list(PRIORITY_WEIGHTS.values()),
         limit,
@@ -287,6 +325,8 @@ def _entry(row: Any) -> DlqEntry:
     facts["original_state"] = TaskState(facts["original_state"])
     facts["dlq_reason"] = DlqReason(facts["dlq_reason"])
     facts["resolution_status"] = DlqStatus(facts["resolution_status"])
+    if facts["task_state"] is not None:
+        facts["task_state"] = TaskState(facts["task_state"])
     facts["snapshot"] = decode(facts["snapshot"])
     facts["metadata"] = decode(facts["metadata"])
     return DlqEntry(**facts)

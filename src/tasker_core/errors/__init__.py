@@ -445,14 +445,20 @@ class UnknownDlqEntry(RequestError):
     code = "unknown_dlq_entry"
 
     def __init__(
-        self, *, dlq_entry_uuid: object | None = None, task_uuid: object | None = None
+        self,
+        *,
+        dlq_entry_uuid: object | None = None,
+        task_uuid: object | None = None,
+        uuid: object | None = None,  # of either
     ) -> None:
-        self.dlq_entry_uuid, self.task_uuid = dlq_entry_uuid, task_uuid
-        super().__init__(
-            f"there is no dead letter {dlq_entry_uuid}"
-            if task_uuid is None
-            else f"task {task_uuid} has no dead letter"
-        )
+        self.dlq_entry_uuid, self.task_uuid = dlq_entry_uuid or uuid, task_uuid or uuid
+        if uuid is not None:
+            message = f"{uuid} is no dead letter, and no task that has one"
+        elif task_uuid is not None:
+            message = f"task {task_uuid} has no dead letter"
+        else:
+            message = f"there is no dead letter {dlq_entry_uuid}"
+        super().__init__(message)
 
 
 class DlqEntryPending(RequestError):

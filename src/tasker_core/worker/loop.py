@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -138,7 +138,7 @@ class AsyncWorker:
             self._on_notice,
         )
         await self._listener.start()
-        self._announcer.start()
+        self._announcer.attach()
         await self._start_relay()
         self._woken.set()
         self._flow = asyncio.create_task(self._work(conn), name="tasker-worker")
@@ -205,12 +205,25 @@ class AsyncWorker:
         )
         await self._relay.start()
 
+    @contextlib.asynccontextmanager
+    async def changing(self) -> AsyncIterator[None]:
+        """Keep durable events in the outbox meanwhile: handlers and subscribers may change."""
+        if self._relay is not None:
+            await self._relay.stop()
+            self._relay = None
+        try:
+            yield
+        finally:
+            if not self._is_draining:
+                await self._start_relay()
+
     async def wait_closed(self) -> None:
         """Wait until the worker has stopped; raise what made it stop, if anything did."""
         await asyncio.shield(self._flow)
 
     def use(self, registry: HandlerRegistry) -> None:
-        """Take other handlers for the attempts that begin from now on."""
+        """Take other handlers for the attempts that begin from now on, and other subscribers."""
+        self._announcer.attach()
         self._plans.use(registry)
         self._upkeep.look_for_lanes_soon()
 

@@ -117,16 +117,14 @@ async def get_entry(
     task_uuid: UUID,
     all: Annotated[bool, Query(description="true: an array of all of them.")] = False,
 ) -> Response:
-    """Read the youngest dead letter of a task."""
+    """Read the dead letter of a task, the pending one if there is one; its own id does, too."""
     async with backend_of(request).connection() as conn:
-        found = await dlq.list_entries(
-            conn, dlq.DlqFilter(task_uuid=task_uuid), limit=1000 if all else 1
-        )
+        if not all:
+            return answer(dlq_entry(await dlq.find_entry(conn, task_uuid)))
+        found = await dlq.list_entries(conn, dlq.DlqFilter(task_uuid=task_uuid), limit=1000)
     if not found:
         raise UnknownDlqEntry(task_uuid=task_uuid)
-    if all:
-        return answer_list(_ENTRIES, [dlq_entry(entry) for entry in found])
-    return answer(dlq_entry(found[0]))
+    return answer_list(_ENTRIES, [dlq_entry(entry) for entry in found])
 
 
 @router.patch(
@@ -140,7 +138,10 @@ async def get_entry(
     tags=["dlq"],
 )
 async def update(request: Request, dlq_entry_uuid: UUID) -> Response:
-    """Write into a dead letter, resolve it, or reopen it; the task itself is not changed."""
+    """Write into a dead letter, resolve it, or reopen it; the task itself is not changed.
+
+    The id of its task does, too.
+    """
     asked = await read_request(request, _UPDATE)
     if not (asked.reopen or any(value is not None for value in _given(asked))):
         raise Refusal(
@@ -154,7 +155,7 @@ async def update(request: Request, dlq_entry_uuid: UUID) -> Response:
     async with backend_of(request).connection() as conn:
         entry = await dlq.update_entry(
             conn,
-            dlq_entry_uuid,
+            (await dlq.find_entry(conn, dlq_entry_uuid)).dlq_entry_uuid,
             status=status,
             notes=asked.resolution_notes,
             actor=asked.resolved_by or (caller(request) if resolves else None),
@@ -191,7 +192,7 @@ async def stats(request: Request) -> Response:
     tags=["dlq"],
 )
 async def queue(request: Request, limit: Limit = 100) -> Response:
-    """List the pending dead letters, the most urgent first."""
+    """List the pending dead letters, the most urgent first, those of repaired tasks last."""
     async with backend_of(request).connection() as conn:
         found = await dlq.investigation_queue(conn, limit=limit)
     return answer_list(_QUEUE, [investigation(one) for one in found])
