@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from tasker_core.engine.register import TemplateShelf, register_template
 from tasker_core.templates.load import parse_template
 
 ROOT = Path(__file__).resolve().parent.parent
+TASKER_CTL = str(Path(sys.executable).parent / "tasker-ctl")
 console = Console(stderr=True)
 
 
@@ -76,16 +77,18 @@ async def bench_database(url: str | None) -> AsyncIterator[Bench]:
 
 
 @asynccontextmanager
-async def worker_process(url: str, *, concurrency: int) -> AsyncIterator[psutil.Process]:
-    """Run `tasker-ctl worker run` with the handlers of this directory."""
+async def worker_process(
+    url: str,
+    *,
+    concurrency: int,
+    handlers: str = "benchmarks.handlers",
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[psutil.Process]:
+    """Run `tasker-ctl worker run`; the settings are environment variables."""
     process = subprocess.Popen(
-        [
-            str(Path(sys.executable).parent / "tasker-ctl"),
-            *("worker", "run", "--handlers", "benchmarks.handlers"),
-            *("--concurrency", str(concurrency)),
-        ],
+        [TASKER_CTL, "worker", "run", "--handlers", handlers, "--concurrency", str(concurrency)],
         cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": str(ROOT), **(settings or {})},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
