@@ -5,8 +5,8 @@
 Two databases on one server, each with a worker process of its own: one empty, one full.
 Every round measures one after the other, so that the ratios hold on a noisy machine. The
 full one has in turn so many finished steps of tasks of four, a hundred thousand tasks that
-wait for a retry, and a thousand namespaces that the worker serves, with three waiting tasks
-each that nobody has a handler for.
+wait for a retry, and a thousand namespaces that the worker serves, with three tasks each that
+wait for a retry, or in a queue that nobody has a handler for.
 
 The rows of finished tasks are copies of really finished ones, with new ids.
 """
@@ -168,24 +168,22 @@ async def copy_finished(bench: Bench, tasks: int) -> None:
 
 async def add_retrying(bench: Bench) -> None:
     """Add tasks whose first step has failed and rests for an hour."""
-    lane = await lane_of(bench, "nobody_has_this")
     new = NewTask(name="nobody", namespace="bench", context=CONTEXT)
-    worker = new_uuid()
     for _ in range(RETRYING // 1000):
         await create_tasks(bench.conn, bench.shelf, [new] * 1000)
-        work = await claim_steps(bench.conn, worker, lanes=[lane], limit=1000, lease=LEASE)
-        ends = [
-            Finished(c.task_uuid, c.step_no, c.attempt, None, NOT_NOW, rest=timedelta(hours=1))
-            for c in work.claims
-        ]
-        await finish_steps(bench.conn, worker, ends, lanes=[], limit=0, lease=LEASE)
-    count = await bench.conn.fetchval("select count(*) from tasker.delayed")
-    assert count == RETRYING, count
+        await fail_all(bench)
     await settle(bench)
 
 
 async def add_namespaces(bench: Bench) -> None:
-    """Add namespaces that the worker serves, each with tasks that no worker has a handler for."""
+    """Add namespaces that the worker serves, each with tasks that wait for a retry."""
+    await add_queued_namespaces(bench)
+    await fail_all(bench)
+    await settle(bench)
+
+
+async def add_queued_namespaces(bench: Bench) -> None:
+    """Add namespaces that the worker serves, each with tasks that nobody has a handler for."""
     for number in range(NAMESPACES):
         namespace = f"space_{number:04}"
         served = template(HANDLER).replace("namespace_name: bench", f"namespace_name: {namespace}")
@@ -199,6 +197,23 @@ async def add_namespaces(bench: Bench) -> None:
         "select exists (select from tasker.workers where cardinality(lanes) > $1)", NAMESPACES
     ):
         await asyncio.sleep(0.1)
+
+
+async def fail_all(bench: Bench) -> None:
+    """Claim what is queued for nobody, and fail it: it rests for an hour."""
+    worker = new_uuid()
+    lanes = [
+        row["lane"]
+        for row in await bench.conn.fetch(
+            "select lane from tasker.lanes where callable = 'nobody_has_this'"
+        )
+    ]
+    work = await claim_steps(bench.conn, worker, lanes=lanes, limit=10_000, lease=LEASE)
+    ends = [
+        Finished(c.task_uuid, c.step_no, c.attempt, None, NOT_NOW, rest=timedelta(hours=1))
+        for c in work.claims
+    ]
+    await finish_steps(bench.conn, worker, ends, lanes=[], limit=0, lease=LEASE)
 
 
 async def settle(bench: Bench) -> None:
@@ -283,6 +298,7 @@ async def main(rounds: int, tasks: int, sizes: list[int], as_json: bool) -> None
         others: dict[str, Callable[[Bench], Awaitable[None]]] = {
             f"{RETRYING:,} wait for a retry": add_retrying,
             f"{NAMESPACES:,} namespaces": add_namespaces,
+            f"{NAMESPACES:,} namespaces with queues": add_queued_namespaces,
         }
         for label, fill in others.items():
             async with worked_database(server, "full") as full:

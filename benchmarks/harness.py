@@ -63,6 +63,9 @@ async def bench_database(url: str | None, *, connections: int = 200) -> AsyncIte
     Args:
         connections: How many the embedded one can have.
     """
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)  # leave nothing
     if url is not None:
         conn = await asyncpg.connect(url)
         await upgrade(conn)

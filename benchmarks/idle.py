@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import statistics
 import sys
 from collections import Counter
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import asyncpg
 import psutil
+import structlog
 import uvloop
 
 from benchmarks import handlers
@@ -115,6 +117,7 @@ async def start_workers(bench: Bench, count: int) -> list[AsyncWorker]:
 async def main(count: int, seconds: float, rounds: int, as_json: bool) -> None:
     """Measure and print."""
     measured: dict[int, list[dict[str, float]]] = {}
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     async with bench_database(None, connections=CONNECTIONS_EACH * count + 20) as bench:
         await bench.register(template(HANDLER))
         memories = [await memory(bench) for _ in range(rounds)]

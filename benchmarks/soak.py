@@ -120,18 +120,24 @@ KINDS = (
         *("decision", 15),
         _template(
             "decision",
-            ("decide", "soak_decide", "", ", type: decision"),
+            ("first", "soak_loop", "", ""),
+            ("decide", "soak_decide", "first", ", type: decision"),
             ("branch_0", "soak_thread", "decide", ""),
             ("branch_1", "soak_loop", "decide", ""),
             ("last", "soak_loop", "branch_0, branch_1", ", type: deferred_convergence"),
         ),
-        *(3, 3),
+        *(4, 4),
     ),
     Kind(
         *("batch", 8),
         _template(
             "batch",
-            ("analyze", "soak_analyze", "", ", type: batchable"),
+            (
+                "analyze",
+                "soak_analyze",
+                "",
+                ", type: batchable, batch_config: {worker_template: work}",
+            ),
             ("work", "soak_work", "analyze", ", type: batch_worker"),
             ("last", "soak_loop", "work", ", type: deferred_convergence"),
         ),
