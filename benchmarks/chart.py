@@ -7,6 +7,7 @@ difference in them is a difference in the figures.
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,13 +69,23 @@ def draw(file: Path, panels: Sequence[Panel]) -> None:
     from matplotlib import pyplot
 
     with matplotlib.rc_context(_STYLE):
+        widths = [_width(panel) for panel in panels]
         figure, axes = pyplot.subplots(
-            *(1, len(panels)), figsize=(4.2 * len(panels), 3.2), squeeze=False, layout="constrained"
+            *(1, len(panels)),
+            figsize=(sum(widths), 3.2),
+            width_ratios=widths,
+            squeeze=False,
+            layout="constrained",
         )
         for axis, panel in zip(axes[0], panels, strict=True):
             _draw_panel(axis, panel)
         figure.savefig(file, metadata={"Date": None, "Creator": None})
         pyplot.close(figure)
+
+
+def _width(panel: Panel) -> float:
+    """Give the inches: bars and their words need room."""
+    return 4.2 if not isinstance(panel.x[0], str) else max(4.2, 1.4 * len(panel.x))
 
 
 def _draw_panel(axis, panel: Panel) -> None:  # type: ignore[no-untyped-def]
@@ -83,7 +94,8 @@ def _draw_panel(axis, panel: Panel) -> None:  # type: ignore[no-untyped-def]
         for number, (label, values) in enumerate(panel.series.items()):
             shift = (number - (len(panel.series) - 1) / 2) * width
             axis.bar([place + shift for place in range(len(values))], values, width, label=label)
-        axis.set_xticks(range(len(panel.x)), panel.x)
+        words = [textwrap.fill(str(word), 15) for word in panel.x]
+        axis.set_xticks(range(len(words)), words)
     else:
         mark = "o" if len(panel.x) <= 20 else ""
         for label, values in panel.series.items():
@@ -96,4 +108,4 @@ def _draw_panel(axis, panel: Panel) -> None:  # type: ignore[no-untyped-def]
         axis.axhline(panel.goal, linestyle="--", linewidth=1, color="gray", label="goal")
     axis.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
     if len(panel.series) > 1 or panel.goal is not None:
-        axis.legend()
+        axis.legend(ncols=2 if len(panel.series) > 3 else 1, fontsize=8)

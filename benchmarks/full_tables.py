@@ -311,7 +311,7 @@ async def main(rounds: int, tasks: int, sizes: list[int], as_json: bool) -> None
         title="full against empty tables",
         x_label="",
         y_label="times slower",
-        x=[one.label.replace(" ", "\n", 1) for one in comparisons],
+        x=[one.label for one in comparisons],
         series={what: [one.slowdown(what) for one in comparisons] for what in UNITS},
         goal=1.2,
     )
