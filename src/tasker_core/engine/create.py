@@ -118,7 +118,8 @@ def creating(
     found = _Found()
     ready = []
     for task in new:
-        ready.append((yield from _preparing(shelf, task, found, max_context_bytes)))
+        one = yield from _preparing(shelf, task, found, max_context_bytes)
+        ready.append(one)
     _refuse_twins(ready)
     taken = yield _statement(ready)
     if taken:

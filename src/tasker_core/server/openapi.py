@@ -10,15 +10,18 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from tasker_core.wire.actions import TaskActionsRequest
+from tasker_core.wire.bulk import BulkCreateTasks
 from tasker_core.wire.dlq import DlqEntryRequest, DlqUpdate
 from tasker_core.wire.problems import MEDIA_TYPE, Problem
 from tasker_core.wire.steps import CompleteManually, ResetForRetry, ResolveManually
-from tasker_core.wire.tasks import CancelRequest, TaskRequest
+from tasker_core.wire.tasks import CancelRequest, RetryRequest, TaskRequest
 
 _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (
     TaskRequest,
+    BulkCreateTasks,
     CancelRequest,
+    RetryRequest,
     TaskActionsRequest,
     ResetForRetry,
     ResolveManually,

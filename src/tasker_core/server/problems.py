@@ -119,7 +119,7 @@ def problem_of(request: Request, error: Exception) -> Response:
     """Build the reply to any error."""
     if isinstance(error, Refusal):
         return problem(request, error.status, error.code, error.detail, wrong=error.wrong)
-    status, code = next(_BY_CLASS[kind] for kind in type(error).__mro__ if kind in _BY_CLASS)
+    status, code = _kind_of(error)
     if status == 503:
         _log.warning("unavailable", path=request.url.path, error=str(error))
         detail = "the database cannot be used at the moment; try again"
@@ -131,6 +131,12 @@ def problem_of(request: Request, error: Exception) -> Response:
     return problem(
         request, status, code, str(error), wrong=list(_wrong_fields(error)), **_facts(error)
     )
+
+
+def facts_of(error: errors.TaskerError) -> tuple[int, str, list[FieldError]]:
+    """Say of an error its status, its code, and what in the request is wrong."""
+    status, code = _kind_of(error)
+    return status, code, list(_wrong_fields(error))
 
 
 def fields_of(found: Iterable[Mapping[str, Any]], skip: int = 0) -> list[FieldError]:
@@ -186,6 +192,10 @@ def _allowed(request: Request) -> list[str]:
         if route.matches(request.scope)[0] is not Match.NONE:
             methods |= route.methods
     return sorted(methods)
+
+
+def _kind_of(error: Exception) -> tuple[int, str]:
+    return next(_BY_CLASS[kind] for kind in type(error).__mro__ if kind in _BY_CLASS)
 
 
 def _wrong_fields(error: Exception) -> Iterable[FieldError]:

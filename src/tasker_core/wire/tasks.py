@@ -70,6 +70,18 @@ class CancelRequest(Request):
     reason: Text | None = Field(None, min_length=1, max_length=500)
 
 
+class RetryRequest(Request):
+    """Why every failed step of a task is run again."""
+
+    reason: Text = Field(min_length=1, max_length=500)
+    actor: Text | None = Field(
+        None, min_length=1, max_length=255, description="Left out or null: whoever calls."
+    )
+    drop_checkpoints: Annotated[bool, Strict()] = Field(
+        False, description="The steps begin from their start."
+    )
+
+
 class TaskResponse(Answer):
     """One task, with its steps counted by state. `total_steps` is the sum of the counters
     but `ready_steps`, which counts the enqueued ones once more."""
@@ -104,6 +116,10 @@ class TaskResponse(Answer):
     completion_percentage: float = Field(description="0 to 100, with two decimals.")
     health_status: Literal["healthy", "blocked"]
     steps: list[StepReadiness] = Field(description="Empty in lists.")
+    results: dict[str, Any] | None = Field(
+        None,
+        description="By step, what those returned after which none comes; null unless asked for.",
+    )
 
 
 class StepCause(Answer):
@@ -130,18 +146,19 @@ class StepCause(Answer):
 
 
 class Pagination(Answer):
-    """Where in a list this page is."""
+    """Where in a list this page is. With a cursor, pages have no number."""
 
-    page: int = Field(description="Counted from 1.")
+    page: int | None = Field(description="Counted from 1; null with a cursor.")
     per_page: int
-    total_count: int
-    total_pages: int
+    total_count: int | None = Field(description="null with a cursor, unless asked for.")
+    total_pages: int | None
     has_next: bool
     has_previous: bool
+    next_cursor: str | None = Field(description="Where the next page begins; null: none comes.")
 
 
 class TaskListResponse(Answer):
-    """A page of tasks, the youngest first."""
+    """A page of tasks, the youngest first unless another order was asked for."""
 
     tasks: list[TaskResponse]
     pagination: Pagination
