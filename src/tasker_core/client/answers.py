@@ -26,7 +26,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class TaskResponse(Answer):
-    """One task. `steps` holds an object a step; it is empty in lists."""
+    """One task. `steps` holds an object a step; it is empty in lists.
+
+    `results` has what those steps returned after which none comes, where it was asked for.
+    """
 
     task_uuid: str = ""
     name: str = ""
@@ -58,11 +61,15 @@ class TaskResponse(Answer):
     enqueued_steps: int = 0
     waiting_for_retry_steps: int = 0
     cancelled_steps: int = 0
+    results: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class PaginationInfo(Answer):
-    """Where in a list a page is; pages are counted from 1."""
+    """Where in a list a page is; pages are counted from 1.
+
+    With a cursor they have no number, and `total_count` is 0 unless it was asked for.
+    """
 
     page: int = 0
     per_page: int = 50
@@ -70,6 +77,12 @@ class PaginationInfo(Answer):
     total_pages: int = 0
     has_next: bool = False
     has_previous: bool = False
+    next_cursor: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PaginationInfo:
+        """Build it from a JSON object."""
+        return super().from_dict({name: one for name, one in data.items() if one is not None})
 
 
 @dataclass(frozen=True)

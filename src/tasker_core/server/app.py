@@ -17,12 +17,26 @@ from tasker_core.server import problems
 from tasker_core.server.backend import Backend
 from tasker_core.server.edge import Edge
 from tasker_core.server.openapi import describe
-from tasker_core.server.routes import actions, analytics, dlq, health, steps, tasks
+from tasker_core.server.routes import (
+    actions,
+    analytics,
+    bulk,
+    dlq,
+    events,
+    health,
+    search,
+    steps,
+    tasks,
+    views,
+    workers,
+)
 from tasker_core.server.routes import templates as registered
 from tasker_core.server.sweeper import keep_sweeping
 from tasker_core.settings import Settings
 
 POOL_SIZE = 10
+
+_TASK_ROOMS = (search, bulk, actions, tasks, views)
 
 
 def create_app(
@@ -66,7 +80,7 @@ def create_app(
     )
     app.state.backend = backend
     app.state.api_routes = []
-    for room in (tasks, actions, steps, dlq, registered, analytics, health):
+    for room in (*_TASK_ROOMS, events, steps, dlq, registered, workers, analytics, health):
         app.state.api_routes += room.router.routes
         app.include_router(room.router)
     app.add_api_route("/", _to_docs, include_in_schema=False)
@@ -95,6 +109,7 @@ async def _running(
         async with backend.connection() as conn:
             await migrate.check(conn)
             backend.templates = await register_directories(conn, paths, strict=strict)
+        stack.push_async_callback(backend.live.close)
         stop = asyncio.Event()
         sweeper = asyncio.create_task(keep_sweeping(backend, database, stop))
         stack.push_async_callback(asyncio.wait, [sweeper])

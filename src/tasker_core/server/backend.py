@@ -12,6 +12,7 @@ from tasker_core.db.connect import Connection
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.registration import TemplateOutcome
 from tasker_core.errors import DatabaseUnreachable
+from tasker_core.server.live.live import Live
 from tasker_core.settings import Settings
 
 ACQUIRE_SECONDS = 5.0
@@ -41,6 +42,7 @@ class Backend:
         self.pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.templates: list[TemplateOutcome] = []  # what became of those given at start
         self.draining = False  # about to stop: not ready any more
+        self.live = Live(self.connection, lambda: self.draining)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from hashlib import blake2b
 
 from pydantic import BaseModel
@@ -14,14 +15,21 @@ LONGEST_WAIT_SECONDS = 25  # a request has 30 seconds in all
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:$|[,;])", re.IGNORECASE)
 
 
-def tagged(request: Request, model: BaseModel, status: int = 200, **headers: str) -> Response:
+def tagged(
+    request: Request, model: BaseModel, headers: Mapping[str, str], status: int = 200
+) -> Response:
     """Build the reply with its ETag; 304 when that is what the caller has."""
     content = model.model_dump_json().encode()
     etag = etag_of(content)
-    named = {name.replace("_", "-"): value for name, value in headers.items()} | {"ETag": etag}
+    named = {**headers, "ETag": etag}
     if status == 200 and request.method == "GET" and _has(request, etag):
         return Response(None, 304, named)
     return Response(content, status, named, "application/json")
+
+
+def has_current(request: Request, model: BaseModel) -> bool:
+    """Say whether this is what the caller has already."""
+    return _has(request, etag_of(model.model_dump_json().encode()))
 
 
 def etag_of(content: bytes) -> str:

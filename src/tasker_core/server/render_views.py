@@ -39,8 +39,8 @@ def summary(
         steps=[_step(step, names) for step in steps],
         dlq=wire.SummaryDlq(
             in_dlq=entry is not None,
-            dlq_reason=entry and entry.dlq_reason,
-            resolution_status=entry and entry.resolution_status,
+            dlq_reason=None if entry is None else entry.dlq_reason,
+            resolution_status=None if entry is None else entry.resolution_status,
         ),
         links=wire.SummaryLinks(
             task=base,

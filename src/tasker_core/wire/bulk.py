@@ -38,7 +38,9 @@ class BulkCreateItem(Answer):
     task_uuid: UUID | None = None
     code: str | None = None
     detail: str | None = None
-    errors: list[FieldError] = Field([], description="Pointers into the request for this task.")
+    errors: list[FieldError] = Field(
+        default=[], description="Pointers into the request for this task."
+    )
 
 
 class BulkCreateResponse(Answer):

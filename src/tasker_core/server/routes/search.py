@@ -195,7 +195,7 @@ def _plain(value: Any) -> Any:
 
 
 def _write_cursor(last: TaskRecord, digest: str) -> str:
-    return urlsafe_b64encode(orjson.dumps([digest, last.task_uuid, last.priority])).decode()
+    return urlsafe_b64encode(orjson.dumps([digest, str(last.task_uuid), last.priority])).decode()
 
 
 def _read_cursor(text: str, digest: str) -> Place:
