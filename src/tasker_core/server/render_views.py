@@ -69,8 +69,8 @@ def audit(
             to_state="steps_in_process",
         )
     ]
-    told += [_change(task, move, names) for move in transitions if move.action is not None]
     told += [_attempt(task, attempt, names) for attempt in attempts]
+    told += [_change(task, move, names) for move in transitions if move.action is not None]
     told.sort(key=_moment)  # stable: of one moment, as they came
     return told[::-1]
 
