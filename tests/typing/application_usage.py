@@ -34,6 +34,8 @@ from tasker_core import (
 )
 from tasker_core.client import (
     AsyncTaskerClient,
+    BulkCreateItem,
+    BulkCreateResponse,
     HealthResponse,
     PaginationInfo,
     StepAuditResponse,
@@ -45,6 +47,7 @@ from tasker_core.client import (
     TaskerClient,
     TaskerClientError,
     TaskerConnectionError,
+    TaskEvent,
     TaskListResponse,
     TaskNotFoundError,
     TaskResponse,
@@ -109,6 +112,19 @@ try:
         acted = client.act_on_tasks("reset", where={"failed_step": "pay"}, reason="mended")
         assert_type(acted, TaskActionsResponse)
         assert_type(acted.items, list[TaskActionOutcome])
+        quick = client.create_task("order", idempotency_key="7", wait=10, or_get=True)
+        assert_type(quick.results, dict[str, Any] | None)
+        assert_type(client.wait(quick.task_uuid, timeout=60), TaskResponse)
+        many = client.create_tasks([{"name": "order"}], atomic=True)
+        assert_type(many, BulkCreateResponse)
+        assert_type(many.items, list[BulkCreateItem])
+        for event in client.watch(quick.task_uuid, since="0"):
+            assert_type(event, TaskEvent)
+        assert_type(next(client.watch_all(namespace="shop", state="complete")).data, dict[str, Any])
+        assert_type(list(client.iter_tasks(active=True)), list[TaskResponse])
+        assert_type(client.draw_task(quick.task_uuid, "dot"), str)
+        assert_type(client.get_task_audit(quick.task_uuid), list[dict[str, Any]])
+        assert_type(client.list_workers(), dict[str, Any])
 except (
     TaskNotFoundError,
     TaskConflictError,
@@ -125,7 +141,10 @@ except TaskerClientError as failed:
 async def order() -> TaskResponse:
     async with AsyncTaskerClient("http://127.0.0.1:8080") as client:
         task = await client.create_task("order", namespace="shop", context={"cents": 3})
-        return await client.wait_for_completion(task.task_uuid)
+        async for event in client.watch(task.task_uuid):
+            assert_type(event, TaskEvent)
+        assert_type(await client.create_tasks([{"name": "order"}]), BulkCreateResponse)
+        return await client.wait(task.task_uuid)
 
 
 assert_type(asyncio.run(order()), TaskResponse)

@@ -102,6 +102,56 @@ class TaskListResponse(Answer):
 
 
 @dataclass(frozen=True)
+class TaskEvent(Answer):
+    """Something that happened to a task, or how it stands.
+
+    `type` is `task.snapshot` (`data` is the task, as `get_task` gives it), `task.created`,
+    `task.state_changed`, `task.finished` or `step.state_changed`; `data` has `from` and `to`,
+    and of a step `step_uuid`, `step`, `attempt` and `error`. To go on after it, give its `id`.
+    """
+
+    id: str = ""
+    type: str = ""
+    occurred_at: str = ""
+    task_uuid: str = ""
+    namespace: str = ""
+    name: str = ""
+    version: str = ""
+    correlation_id: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BulkCreateItem(Answer):
+    """What became of one of many tasks; `index` is its place in the request, from 0.
+
+    `status` is 201, or what a request for it alone would have answered.
+    """
+
+    index: int = 0
+    status: int = 0
+    task_uuid: str | None = None
+    code: str | None = None
+    detail: str | None = None
+    errors: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class BulkCreateResponse(Answer):
+    """What became of each of many tasks, in their order."""
+
+    created_count: int = 0
+    refused_count: int = 0
+    items: list[BulkCreateItem] = field(default_factory=list)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BulkCreateResponse:
+        """Build it, and what it holds, from a JSON object."""
+        items = [BulkCreateItem.from_dict(one) for one in data.get("items") or ()]
+        return super().from_dict({**data, "items": items})
+
+
+@dataclass(frozen=True)
 class TaskActionOutcome(Answer):
     """What became of one of many tasks; `detail` says why it was not done.
 
