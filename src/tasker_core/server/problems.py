@@ -6,7 +6,7 @@ log, where the request's id finds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +16,7 @@ import orjson
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -76,11 +77,29 @@ class Refusal(Exception):
         super().__init__(detail)
 
 
+_OURS = (Refusal, errors.TaskerError, asyncpg.PostgresError, asyncpg.DataError)
+
+
+class ProblemRoute(APIRoute):
+    """A route whose errors are problems, in whatever app it stands."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Answer for what the route raises, and for what it was asked with."""
+        handler = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except RequestValidationError as error:
+                return await _answer_invalid(request, error)
+            except _OURS as error:
+                return problem_of(request, error)
+
+        return answer
+
+
 def install(app: FastAPI) -> None:
-    """Let every error of the app's routes be answered here."""
-    for kind in (Refusal, errors.TaskerError, asyncpg.PostgresError, asyncpg.DataError):
-        app.add_exception_handler(kind, _answer)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    """Let what no route of ours has raised be answered here, too."""
     app.add_exception_handler(HTTPException, _answer_http)
 
 
@@ -153,10 +172,6 @@ def fields_of(found: Iterable[Mapping[str, Any]], skip: int = 0) -> list[FieldEr
 
 
 # --- helpers --------------------------------------------------------------------------
-
-
-async def _answer(request: Request, error: Exception) -> Response:
-    return problem_of(request, error)
 
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:

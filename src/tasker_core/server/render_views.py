@@ -16,10 +16,14 @@ from tasker_core.wire import graph as wire
 
 
 def summary(
-    task: TaskRecord, template: TaskTemplate, steps: Sequence[StepRecord], entry: DlqEntry | None
+    task: TaskRecord,
+    template: TaskTemplate,
+    steps: Sequence[StepRecord],
+    entry: DlqEntry | None,
+    root: str,
 ) -> wire.TaskSummary:
-    """Show everything that a page about one task needs."""
-    base = f"/v1/tasks/{task.task_uuid}"
+    """Show everything that a page about one task needs; `root` is where the API stands."""
+    base = f"{root}/tasks/{task.task_uuid}"
     names = {step.step_no: step.name for step in steps}
     return wire.TaskSummary(
         task=wire.SummaryTask.model_validate(task_response(task, steps).model_dump()),
@@ -45,7 +49,7 @@ def summary(
         links=wire.SummaryLinks(
             task=base,
             steps=f"{base}/workflow_steps",
-            dlq=f"/v1/dlq/task/{task.task_uuid}",
+            dlq=f"{root}/dlq/task/{task.task_uuid}",
             events=f"{base}/events",
             graph=f"{base}/graph",
             summary=f"{base}/summary",

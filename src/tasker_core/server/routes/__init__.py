@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, BeforeValidator, TypeAdapter
 from starlette.responses import Response
 
+from tasker_core.server.problems import ProblemRoute
 from tasker_core.wire.common import Text
 
 
@@ -22,7 +23,7 @@ Word = Annotated[Text | None, BeforeValidator(_absent)]
 
 def router() -> APIRouter:
     """Make a router whose routes build their replies themselves."""
-    return APIRouter(default_response_class=Response)
+    return APIRouter(default_response_class=Response, route_class=ProblemRoute)
 
 
 def answer(model: BaseModel, status: int = 200, **headers: str) -> Response:

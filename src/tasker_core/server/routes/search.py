@@ -18,7 +18,7 @@ from tasker_core.engine import search
 from tasker_core.engine.inspect import TaskRecord
 from tasker_core.engine.search import Place, TaskFilter, TaskOrder
 from tasker_core.payload import encode
-from tasker_core.server.backend import backend_of
+from tasker_core.server.backend import backend_of, path_of
 from tasker_core.server.openapi import problems_of
 from tasker_core.server.problems import Refusal
 from tasker_core.server.render import task_list
@@ -217,4 +217,4 @@ def _next_link(request: Request, cursor: str, size: int) -> str:
         if name not in ("page", "per_page", "cursor", "limit")
     ]
     query = urlencode([*kept, ("cursor", cursor), ("limit", str(size))])
-    return f'</v1/tasks?{query}>; rel="next"'
+    return f'<{path_of(request, "/v1/tasks")}?{query}>; rel="next"'

@@ -15,7 +15,7 @@ from tasker_core.engine import inspect, operate
 from tasker_core.engine.create import create_task
 from tasker_core.errors import DuplicateTask, TransitionRefused
 from tasker_core.server.auth import caller
-from tasker_core.server.backend import Backend, backend_of
+from tasker_core.server.backend import Backend, backend_of, path_of
 from tasker_core.server.body import read_request
 from tasker_core.server.conditional import has_current, tagged, wait_of
 from tasker_core.server.openapi import body_of, problems_of
@@ -94,7 +94,7 @@ async def create(request: Request, _key: _Key = None, _prefer: _Prefer = None) -
         headers["Preference-Applied"] = f"wait={wait}"
         if shown.status not in TASK_TERMINAL:
             status = 202
-    headers["Location"] = f"/v1/tasks/{task_uuid}"
+    headers["Location"] = path_of(request, f"/v1/tasks/{task_uuid}")
     return tagged(request, shown, headers, status)
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from tasker_core.engine import dlq, inspect
 from tasker_core.engine.why import why
-from tasker_core.server.backend import backend_of
+from tasker_core.server.backend import backend_of, path_of
 from tasker_core.server.openapi import problems_of
 from tasker_core.server.picture import dot, graph_of, mermaid
 from tasker_core.server.render import cause_response, transition_response
@@ -49,7 +49,8 @@ async def get_summary(request: Request, task_uuid: UUID) -> Response:
         pending = dlq.DlqFilter(status=DlqStatus.PENDING, task_uuid=task_uuid)
         entries = await dlq.list_entries(conn, pending, limit=1)
     entry = entries[0] if entries else None
-    return answer(summary(task, registered.template, steps, entry))
+    base = path_of(request, "/v1")
+    return answer(summary(task, registered.template, steps, entry, base))
 
 
 @router.get(
