@@ -6,6 +6,7 @@ log, where the request's id finds it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -77,6 +78,7 @@ class Refusal(Exception):
         super().__init__(detail)
 
 
+_REPEATABLE = frozenset({"tag"})
 _OURS = (Refusal, errors.TaskerError, asyncpg.PostgresError, asyncpg.DataError)
 
 
@@ -89,6 +91,7 @@ class ProblemRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
+                _check_repeated(request)
                 return await handler(request)
             except RequestValidationError as error:
                 return await _answer_invalid(request, error)
@@ -178,6 +181,8 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     """Answer for what FastAPI checks: ids in the path, and the query."""
     assert isinstance(error, RequestValidationError)
     found = error.errors()
+    if any(one["loc"][0] == "path" for one in found) and _literal(request):
+        return await _answer_http(request, HTTPException(405))
     for one in found:
         if one["loc"][0] == "path" and one["type"].startswith("uuid"):
             detail = f"{one['loc'][-1]} is {one['input']!r}, but must be a UUID"
@@ -203,11 +208,28 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> list[str]:
     """List the methods of this path; one path may be several routes."""
-    methods: set[str] = set()
-    for route in request.app.state.api_routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= route.methods
-    return sorted(methods)
+    matching = [
+        route
+        for route in request.app.state.api_routes
+        if route.matches(request.scope)[0] is not Match.NONE
+    ]
+    return sorted({method for route in _literal(request) or matching for method in route.methods})
+
+
+def _literal(request: Request) -> list[Any]:
+    """Find the routes of this very path: /v1/tasks/bulk looks like a task, but is none."""
+    routes = getattr(request.app.state, "api_routes", [])
+    return [route for route in routes if route.path == request.scope["path"]]
+
+
+def _check_repeated(request: Request) -> None:
+    """Refuse a parameter that is there twice: which of them would count?"""
+    names = Counter(name for name, _ in request.query_params.multi_items())
+    twice = [name for name, count in names.items() if count > 1 and name not in _REPEATABLE]
+    if twice:
+        wrong = [FieldError(pointer=f"/{name}", message="twice", kind="once") for name in twice]
+        detail = f"the address is wrong: {', '.join(twice)}: is there more than once"
+        raise Refusal(400, "BAD_REQUEST", detail, wrong)
 
 
 def _kind_of(error: Exception) -> tuple[int, str]:

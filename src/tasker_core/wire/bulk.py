@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import Field, Strict
+from pydantic import ConfigDict, Field, Strict
 
 from tasker_core.wire.common import Answer, Request
 from tasker_core.wire.problems import FieldError
@@ -26,6 +26,12 @@ class BulkCreateRequest(Request):
 
 class BulkCreateTasks(BulkCreateRequest):
     """The same, as it is described."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"tasks": [{"name": "refund", "namespace": "shop"}], "atomic": True}]
+        }
+    )
 
     tasks: list[TaskRequest] = Field(min_length=1, max_length=MAX_BULK_TASKS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field, Strict
+from pydantic import ConfigDict, Field, Strict
 
 from tasker_core.states import StepState, TaskState
 from tasker_core.wire.common import Answer, Moment, Request, Text
@@ -31,6 +31,14 @@ RecommendedAction = Literal[
 
 class TaskRequest(Request):
     """A request for a task. Only the template's name is mandatory."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "refund", "namespace": "shop", "context": {"order_number": "A-17"}}
+            ]
+        }
+    )
 
     name: Text = Field(min_length=1, max_length=255)
     namespace: Text = Field("default", min_length=1, max_length=255)
@@ -67,11 +75,17 @@ class TaskRequest(Request):
 class CancelRequest(Request):
     """Why a task is cancelled; the whole body may be left out."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "ordered twice"}]})
+
     reason: Text | None = Field(None, min_length=1, max_length=500)
 
 
 class RetryRequest(Request):
     """Why every failed step of a task is run again."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"reason": "the bank is back", "actor": "ada"}]}
+    )
 
     reason: Text = Field(min_length=1, max_length=500)
     actor: Text | None = Field(

@@ -103,13 +103,18 @@ async def create(request: Request) -> Response:
             metadata=asked.metadata,
         )
         entry = await dlq.get_entry(conn, uuid)
-    return answer(dlq_entry(entry), 201, Location=f"/v1/dlq/task/{entry.task_uuid}")
+    return answer(
+        dlq_entry(entry), 201, Location=path_of(request, f"/v1/dlq/task/{entry.task_uuid}")
+    )
 
 
 @router.get(
     "/v1/dlq/task/{task_uuid}",
     operation_id="getDlqEntryOfTask",
-    responses={200: {"model": DlqEntryResponse}, **problems_of(400, 404, 503)},
+    responses={
+        200: {"model": DlqEntryResponse | list[DlqEntryResponse]},
+        **problems_of(400, 404, 503),
+    },
     tags=["dlq"],
 )
 async def get_entry(

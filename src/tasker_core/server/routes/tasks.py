@@ -20,8 +20,14 @@ from tasker_core.server.body import read_request
 from tasker_core.server.conditional import has_current, tagged, wait_of
 from tasker_core.server.openapi import body_of, problems_of
 from tasker_core.server.render import task_response
-from tasker_core.server.requested import find_earlier, idempotency_key, new_task
-from tasker_core.server.routes import Word, answer
+from tasker_core.server.requested import (
+    KEY_HEADER,
+    LONGEST_KEY,
+    find_earlier,
+    idempotency_key,
+    new_task,
+)
+from tasker_core.server.routes import Reason, answer
 from tasker_core.server.routes import router as new_router
 from tasker_core.states import TASK_TERMINAL, TaskState
 from tasker_core.wire.tasks import CancelRequest, RetryRequest, TaskRequest, TaskResponse
@@ -37,16 +43,23 @@ CANCEL_REASON = "Cancelled by request"
 _Key = Annotated[
     str | None,
     Header(
-        alias="Idempotency-Key",
+        alias=KEY_HEADER,
+        min_length=1,
+        max_length=LONGEST_KEY,
         description="As idempotency_key of the body; a request that is sent again is answered "
         "with the task that exists.",
     ),
 ]
 _Prefer = Annotated[
     str | None,
-    Header(description="`wait=10`: answer when the task has ended, or after 10 seconds."),
+    Header(
+        alias="Prefer",
+        description="`wait=10`: answer when the task has ended, or after 10 seconds.",
+    ),
 ]
-_IfNoneMatch = Annotated[str | None, Header(description="The ETag of the reply before.")]
+_IfNoneMatch = Annotated[
+    str | None, Header(alias="If-None-Match", description="The ETag of the reply before.")
+]
 
 
 @router.post(
@@ -144,7 +157,7 @@ async def get_task(
     tags=["tasks"],
 )
 async def delete(
-    request: Request, task_uuid: UUID, reason: Annotated[Word, Query(max_length=500)] = None
+    request: Request, task_uuid: UUID, reason: Annotated[Reason, Query()] = None
 ) -> Response:
     """Cancel a task, which is then kept; to cancel it twice is no error."""
     body = await read_request(request, _CANCEL_REQUEST, optional=True)

@@ -138,7 +138,7 @@ async def get_input_schema(
             "required": True,
             "content": {
                 "application/yaml": {"schema": {"type": "string"}},
-                "application/json": {"schema": {"type": "object"}},
+                "application/json": {"schema": {}},
             },
         }
     },
@@ -147,6 +147,8 @@ async def get_input_schema(
 async def validate(request: Request) -> Response:
     """Check a template, in YAML or JSON, without registering it: 200 whatever is found."""
     content = await read_bytes(request)
+    if not content.strip():
+        raise Refusal(400, "BAD_REQUEST", "the body is empty; send a template, in YAML or JSON")
     try:
         report = parse_template(content.decode())
     except UnicodeDecodeError:
