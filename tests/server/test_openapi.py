@@ -34,7 +34,14 @@ SCHEMA = schemathesis.openapi.from_dict(DOCUMENT, config=_CONFIG).exclude(operat
 
 # What has rules that a schema cannot say: parameters that exclude each other, a body that
 # must say something, a template that decides. What else fits the schema must be accepted.
-_MORE_RULES = {"listTasks", "createTask", "createTasks", "updateDlqEntry", "validateTemplate"}
+_MORE_RULES = {
+    "actOnTasks",
+    "createTask",
+    "createTasks",
+    "listTasks",
+    "updateDlqEntry",
+    "validateTemplate",
+}
 # Whatever is sent as a template, or as one of many tasks, is looked at, and told of in a reply.
 # Of addresses, parameters that are not known are passed over.
 _LENIENT = {"createTasks", "validateTemplate"}
