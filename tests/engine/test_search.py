@@ -71,6 +71,8 @@ async def test_each_filter_narrows_the_list(conn, clock):
     assert await ids(conn, TaskFilter(states=[TaskState.CANCELLED])) == [plain]
     assert await ids(conn, TaskFilter(created_before=START + timedelta(seconds=1))) == [plain]
     assert await ids(conn, TaskFilter(tags=["big", "old"])) == []
+    assert await ids(conn, TaskFilter(namespaces=["bank", "none"])) == [special]
+    assert await ids(conn, TaskFilter(namespaces=[])) == []
 
 
 @pytest.mark.parametrize("order", ORDERS)

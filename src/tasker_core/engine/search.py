@@ -28,6 +28,7 @@ class TaskFilter:
 
     states: Sequence[TaskState] = ()
     namespace: str | None = None
+    namespaces: Sequence[str] | None = None  # one of these; of no namespace if it is empty
     name: str | None = None
     name_prefix: str | None = None
     version: str | None = None
@@ -109,6 +110,7 @@ _FROM = "tasker.tasks as task join tasker.templates as template using (template_
 _CONDITIONS = {
     "states": "task.state = any ({}::text[])",
     "namespace": "task.namespace = {}",
+    "namespaces": "task.namespace = any ({}::text[])",
     "name": "template.name = {}",
     "name_prefix": "starts_with(template.name, {})",
     "version": "template.version = {}",
