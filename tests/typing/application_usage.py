@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 from uuid import UUID
 
 import asyncpg
 import psycopg
 import sqlalchemy
+from fastapi import FastAPI
 from psycopg.rows import DictRow
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -54,6 +55,9 @@ from tasker_core.client import (
     TaskValidationError,
     TaskWaitTimeout,
 )
+from tasker_core.fastapi import NewTask as WebNewTask
+from tasker_core.fastapi import Tasker, Tasks
+from tasker_core.fastapi import TaskResponse as WebTaskResponse
 from tasker_core.transactional import (
     NewTask,
     create_task,
@@ -185,3 +189,23 @@ async def in_an_async_transaction(
     for each in (one, two, three):
         assert_type(await create_task_async(each, "order", {}, correlation_id=UUID(int=0)), UUID)
     assert_type(await create_tasks_async(two, (NewTask(name="order"),)), list[UUID])
+
+
+# --- durable FastAPI ----------------------------------------------------------------------
+
+
+async def get_connection() -> asyncpg.Connection[asyncpg.Record]:
+    return await asyncpg.connect()
+
+
+tasker = Tasker(session=get_connection, handlers="shop.handlers", templates=["templates"])
+web = FastAPI(lifespan=tasker.lifespan)
+web.include_router(tasker.router(authenticate=None), prefix="/tasker")
+
+
+@web.post("/orders")
+async def place(tasks: Annotated[Tasks, tasker.tasks]) -> WebTaskResponse:
+    task_uuid = await tasks.create("order", {"cents": 3}, namespace="shop")
+    assert_type(task_uuid, UUID)
+    assert_type(await tasks.create_many([WebNewTask(name="order")]), list[UUID])
+    return await tasker.wait(task_uuid, seconds=5)
