@@ -19,6 +19,8 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import negative_data_rejection, positive_data_acceptance
 
 from support.flows import CHAIN, Worker, begin_one, template
+from support.postgres import create_database, drop_database
+from tasker_core.db.migrate import upgrade
 from tasker_core.engine.dlq import add_entry
 from tasker_core.server.app import create_app
 from tasker_core.server.run import Server
@@ -71,6 +73,7 @@ class Asked:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         conn = await asyncpg.connect(self._database)
+        await upgrade(conn)
         worker = Worker(conn)
         task = await begin_one(conn, template(CHAIN))
         await worker.fail(await worker.claim_one(), retryable=False)
@@ -94,8 +97,10 @@ class Asked:
 @pytest.fixture(scope="module")
 def asked(database_url: str) -> Iterator[Asked]:
     """One for all operations."""
-    with Asked(database_url) as one:
+    url = asyncio.run(create_database(database_url))  # of its own: other tests empty theirs
+    with Asked(url) as one:
         yield one
+    asyncio.run(drop_database(url))
 
 
 @SCHEMA.parametrize()
