@@ -412,6 +412,7 @@ async def test_list_gives_pages_of_the_youngest_first(api: httpx.AsyncClient, co
         "total_pages": 2,
         "has_next": True,
         "has_previous": False,
+        "next_cursor": first["pagination"]["next_cursor"],
     }
     assert (second["pagination"]["has_next"], second["pagination"]["has_previous"]) == (False, True)
     assert (beyond["tasks"], beyond["pagination"]["total_count"]) == ([], 3)
@@ -430,6 +431,7 @@ async def test_an_empty_list_is_no_error(api: httpx.AsyncClient) -> None:
         "total_pages": 0,
         "has_next": False,
         "has_previous": False,
+        "next_cursor": None,
     }
 
 

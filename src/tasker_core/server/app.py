@@ -17,12 +17,28 @@ from tasker_core.server import problems
 from tasker_core.server.backend import Backend
 from tasker_core.server.edge import Edge
 from tasker_core.server.openapi import describe
-from tasker_core.server.routes import actions, analytics, dlq, health, steps, tasks
+from tasker_core.server.routes import (
+    actions,
+    analytics,
+    bulk,
+    dlq,
+    events,
+    health,
+    search,
+    steps,
+    tasks,
+    views,
+    workers,
+)
 from tasker_core.server.routes import templates as registered
 from tasker_core.server.sweeper import keep_sweeping
 from tasker_core.settings import Settings
 
 POOL_SIZE = 10
+
+# in this order: /v1/tasks/bulk is no task
+_TASKS = (search, bulk, actions, tasks, views)
+ROOMS = [one.router for one in (*_TASKS, events, steps, dlq, registered, workers, analytics)]
 
 
 def create_app(
@@ -52,7 +68,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with _running(backend, database, paths, strict_templates):
+        async with running(backend, database, paths, strict=strict_templates):
             yield
 
     app = FastAPI(
@@ -66,9 +82,9 @@ def create_app(
     )
     app.state.backend = backend
     app.state.api_routes = []
-    for room in (tasks, actions, steps, dlq, registered, analytics, health):
-        app.state.api_routes += room.router.routes
-        app.include_router(room.router)
+    for router in (*ROOMS, health.router):
+        app.state.api_routes += router.routes
+        app.include_router(router)
     app.add_api_route("/", _to_docs, include_in_schema=False)
     problems.install(app)
     describe(app)
@@ -79,10 +95,16 @@ def create_app(
 
 
 @asynccontextmanager
-async def _running(
-    backend: Backend, given: Database | None, paths: Sequence[Path | str], strict: bool
+async def running(
+    backend: Backend, given: Database | None, paths: Sequence[Path | str], *, strict: bool
 ) -> AsyncIterator[None]:
-    """Hold the pool, the sweeper and the relay for as long as the server runs."""
+    """Hold the pool, the sweeper and the relay for as long as the server runs.
+
+    Args:
+        given: Where the data is; stays the caller's. None: what the settings say.
+        paths: Directories of templates to register.
+        strict: Refuse to start when one of them is refused.
+    """
     async with AsyncExitStack() as stack:
         database = given
         if database is None:
@@ -95,6 +117,7 @@ async def _running(
         async with backend.connection() as conn:
             await migrate.check(conn)
             backend.templates = await register_directories(conn, paths, strict=strict)
+        stack.push_async_callback(backend.live.close)
         stop = asyncio.Event()
         sweeper = asyncio.create_task(keep_sweeping(backend, database, stop))
         stack.push_async_callback(asyncio.wait, [sweeper])

@@ -13,6 +13,11 @@ from starlette.requests import Request
 ANONYMOUS = "api"
 
 
+def name_caller(request: Request, name: str) -> None:
+    """Say who calls; from here on the records have this name."""
+    request.state.caller = name
+
+
 def caller(request: Request) -> str:
     """Name whoever calls, for the records."""
     return getattr(request.state, "caller", ANONYMOUS)

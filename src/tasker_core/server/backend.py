@@ -12,6 +12,7 @@ from tasker_core.db.connect import Connection
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.registration import TemplateOutcome
 from tasker_core.errors import DatabaseUnreachable
+from tasker_core.server.live.live import Live
 from tasker_core.settings import Settings
 
 ACQUIRE_SECONDS = 5.0
@@ -41,6 +42,7 @@ class Backend:
         self.pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.templates: list[TemplateOutcome] = []  # what became of those given at start
         self.draining = False  # about to stop: not ready any more
+        self.live = Live(self.connection, lambda: self.draining)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -62,5 +64,15 @@ class Backend:
 
 def backend_of(request: Request) -> Backend:
     """Give the backend of the app that serves this request."""
-    backend: Backend = request.app.state.backend
+    # of a router in somebody else's app, in the request; see tasker_core.fastapi
+    own: Backend | None = getattr(request.state, "tasker_backend", None)
+    backend: Backend = request.app.state.backend if own is None else own
     return backend
+
+
+def path_of(request: Request, path: str) -> str:
+    """Give a path of the API as this caller sees it, below wherever the API stands."""
+    route: str = request.scope["route"].path  # with or without what it was included under
+    parts = route.rpartition("/v1/")[2].count("/") + 2
+    asked: str = request.scope["path"]
+    return asked.rsplit("/", parts)[0] + path

@@ -73,6 +73,7 @@ create table tasker.tasks (
     reason text not null,
     tags jsonb not null,
     context json not null,
+    xid xid8 not null default pg_current_xact_id(), -- of the transaction that created it
     -- what changes
     state text not null check (state in (
         'pending', 'steps_in_process', 'waiting_for_retry', 'waiting_for_dependencies',
@@ -89,6 +90,8 @@ create table tasker.tasks (
 
 create unique index tasks_identity on tasker.tasks (namespace, identity_hash)
 where identity_hash is not null;
+-- for those who follow what happens: see history.sql
+create index tasks_xid on tasker.tasks (xid);
 
 -- What made a task the same task, when the task itself has left and must not come again.
 create table tasker.kept_identities (
@@ -206,8 +209,11 @@ create table tasker.changes (
     actor text,
     reason text,
     metadata json,
+    xid xid8 not null default pg_current_xact_id(), -- of the transaction that made it
     primary key (task_uuid, change_no)
 );
+
+create index changes_xid on tasker.changes (xid) where step_no is null;
 
 -- The living tasks of templates with limits, and when to look whether one is over its own.
 -- A row whose task has ended is taken away by the next look.

@@ -16,7 +16,7 @@ from tasker_core.engine import dlq
 from tasker_core.engine.staleness import list_staleness
 from tasker_core.errors import UnknownDlqEntry
 from tasker_core.server.auth import caller
-from tasker_core.server.backend import backend_of
+from tasker_core.server.backend import backend_of, path_of
 from tasker_core.server.body import read_request
 from tasker_core.server.openapi import body_of, problems_of
 from tasker_core.server.problems import Refusal
@@ -78,7 +78,7 @@ async def list_entries(request: Request, wanted: Annotated[DlqQuery, Query()]) -
         found = await dlq.list_entries(conn, filtered, limit=wanted.limit, offset=wanted.offset)
     reply = answer_list(_ENTRIES, [dlq_entry(entry) for entry in found])
     reply.headers["X-Total-Count"] = str(total)
-    if links := _links(wanted, total):
+    if links := _links(request, wanted, total):
         reply.headers["Link"] = links
     return reply
 
@@ -103,13 +103,18 @@ async def create(request: Request) -> Response:
             metadata=asked.metadata,
         )
         entry = await dlq.get_entry(conn, uuid)
-    return answer(dlq_entry(entry), 201, Location=f"/v1/dlq/task/{entry.task_uuid}")
+    return answer(
+        dlq_entry(entry), 201, Location=path_of(request, f"/v1/dlq/task/{entry.task_uuid}")
+    )
 
 
 @router.get(
     "/v1/dlq/task/{task_uuid}",
     operation_id="getDlqEntryOfTask",
-    responses={200: {"model": DlqEntryResponse}, **problems_of(400, 404, 503)},
+    responses={
+        200: {"model": DlqEntryResponse | list[DlqEntryResponse]},
+        **problems_of(400, 404, 503),
+    },
     tags=["dlq"],
 )
 async def get_entry(
@@ -220,7 +225,7 @@ def _given(asked: DlqUpdate) -> tuple[object, ...]:
     return (asked.resolution_status, asked.resolution_notes, asked.resolved_by, asked.metadata)
 
 
-def _links(wanted: DlqQuery, total: int) -> str:
+def _links(request: Request, wanted: DlqQuery, total: int) -> str:
     """Name the pages before and after this one, as RFC 8288 has it."""
     pages = {}
     if wanted.offset > 0:
@@ -229,6 +234,6 @@ def _links(wanted: DlqQuery, total: int) -> str:
         pages["next"] = wanted.offset + wanted.limit
     query = wanted.model_dump(mode="json", exclude_none=True)
     return ", ".join(
-        f'</v1/dlq?{urlencode({**query, "offset": offset})}>; rel="{name}"'
+        f'<{path_of(request, "/v1/dlq")}?{urlencode({**query, "offset": offset})}>; rel="{name}"'
         for name, offset in pages.items()
     )

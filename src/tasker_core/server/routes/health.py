@@ -69,6 +69,24 @@ async def detailed(request: Request) -> Response:
     return _answer(backend, checks, "healthy" if is_healthy else "degraded")
 
 
+@router.get("/live", deprecated=True, operation_id="getLivenessAlias", include_in_schema=False)
+async def live_alias() -> Response:
+    """Do as /health/live."""
+    return _deprecated(await live(), "/health/live")
+
+
+@router.get("/ready", deprecated=True, operation_id="getReadinessAlias", include_in_schema=False)
+async def ready_alias(request: Request) -> Response:
+    """Do as /health/ready."""
+    return _deprecated(await ready(request), "/health/ready")
+
+
+def _deprecated(reply: Response, successor: str) -> Response:
+    reply.headers["Deprecation"] = "true"
+    reply.headers["Link"] = f'<{successor}>; rel="successor-version"'
+    return reply
+
+
 def _answer(
     backend: Backend,
     checks: dict[str, Check],
