@@ -136,6 +136,31 @@ class Settings(BaseSettings):
     )
     server_host: str = Field("127.0.0.1", min_length=1, description="Address of the HTTP server.")
     server_port: int = Field(8080, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    server_pool_size: int = Field(
+        10, ge=2, le=1_000, description="How many connections the server holds at most."
+    )
+    server_waiting_requests: int = Field(
+        200, ge=0, le=100_000, description="How many requests may wait for one of them."
+    )
+    server_statement_seconds: float = Field(
+        25.0, gt=0, le=86_400, description="How long a statement of the server may take."
+    )
+    max_enqueued_steps: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="With so many steps enqueued, a namespace takes no more tasks over HTTP; "
+        "any number if unset.",
+    )
+    worker_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address of a worker's health and metrics."
+    )
+    worker_port: int | None = Field(
+        None, ge=0, le=65_535, description="Their port, 0 takes a free one; none if unset."
+    )
+    tracing: bool = Field(
+        False, description="Whether to send traces, as the OTEL_ variables say; extra `otel`."
+    )
     worker_concurrency: int = Field(
         20, ge=1, le=10_000, description="How many steps a worker runs at a time."
     )

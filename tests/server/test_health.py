@@ -29,7 +29,9 @@ async def test_ready_when_database_and_schema_are(api: httpx.AsyncClient) -> Non
     document = reply.json()
 
     assert (reply.status_code, document["status"]) == (200, "ready")
-    assert set(document["checks"]) == {"database", "schema", "workers", "events"}
+    assert list(document["checks"]) == [
+        *("database", "schema", "workers", "sweep", "events", "transactions", "pool", "load"),
+    ]
     for check in document["checks"].values():
         assert (check["status"], check["message"]) == ("healthy", None)
         assert check["duration_ms"] >= 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +28,8 @@ class Claim:
     template_uuid: UUID
     forgiven: int  # attempts before the last reset
     max_attempts: int
-    claimed_at: datetime
+    waited: timedelta  # from ready to claimed
+    traceparent: str | None  # of what created the task: see tracing.py
     correlation_id: UUID
     parent_correlation_id: UUID | None
     context: str | None  # None: too large to send along, see `read_context`
@@ -147,7 +148,8 @@ def read_work(rows: Iterable[Any]) -> Work:
                     row["template_uuid"],
                     row["forgiven"],
                     row["max_attempts"],
-                    row["claimed_at"],
+                    row["waited"],
+                    row["traceparent"],
                     row["correlation_id"],
                     row["parent_correlation_id"],
                     row["context"],

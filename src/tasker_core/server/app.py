@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from tasker_core.db import Database, migrate, resolve_database
 from tasker_core.engine.registration import register_directories
 from tasker_core.relay import Relay
-from tasker_core.server import problems
+from tasker_core.server import metrics, pressure, problems
 from tasker_core.server.backend import Backend
 from tasker_core.server.edge import Edge
 from tasker_core.server.openapi import describe
@@ -21,8 +22,6 @@ from tasker_core.server.routes import actions, analytics, dlq, health, steps, ta
 from tasker_core.server.routes import templates as registered
 from tasker_core.server.sweeper import keep_sweeping
 from tasker_core.settings import Settings
-
-POOL_SIZE = 10
 
 
 def create_app(
@@ -66,15 +65,17 @@ def create_app(
     )
     app.state.backend = backend
     app.state.api_routes = []
-    for room in (tasks, actions, steps, dlq, registered, analytics, health):
+    for room in (tasks, actions, steps, dlq, registered, analytics, health, metrics):
         app.state.api_routes += room.router.routes
         app.include_router(room.router)
     app.add_api_route("/", _to_docs, include_in_schema=False)
     problems.install(app)
+    pressure.install(app)
     describe(app)
     # Layers, from the inside out. Authentication is to come here: inside the edge, so
     # that its replies have an id too, and outside the routes, so that it needs no body.
     app.add_middleware(Edge)
+    metrics.install(app)
     return app
 
 
@@ -88,7 +89,7 @@ async def _running(
         if database is None:
             database = await asyncio.to_thread(resolve_database, backend.settings)
             stack.push_async_callback(asyncio.to_thread, database.close)
-        pool = await database.pool("tasker-server", max_size=POOL_SIZE)
+        pool = await _pool(backend.settings, database)
         stack.push_async_callback(pool.close)
         stack.callback(setattr, backend, "pool", None)
         backend.pool, backend.draining = pool, False
@@ -104,6 +105,19 @@ async def _running(
             await relay.start()
             stack.push_async_callback(relay.stop)
         yield
+
+
+async def _pool(settings: Settings, database: Database) -> asyncpg.Pool[asyncpg.Record]:
+    """Open the pool; what hangs in it ends by itself, and holds no task's lock for ever."""
+    limit = str(round(1000 * settings.server_statement_seconds))
+    return await database.pool(
+        "tasker-server",
+        max_size=settings.server_pool_size,
+        server_settings={
+            "statement_timeout": limit,
+            "idle_in_transaction_session_timeout": limit,
+        },
+    )
 
 
 def _relay(settings: Settings, url: str, database: Database) -> Relay:

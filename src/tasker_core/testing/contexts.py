@@ -11,7 +11,7 @@ import inspect
 import threading
 import time
 from collections.abc import Awaitable, Mapping
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
@@ -269,7 +269,8 @@ def _as_recorded(
     nobody = UUID(int=0)
     claim = Claim(
         *(nobody, 1, 1, bound.name, bound.name, nobody, 0, 1),
-        datetime.now(UTC),
+        timedelta(0),
+        None,
         *(nobody, None, None, None, None, None),
     )
     plan = StepPlan(bound, bound.name, expands=True)  # so that the outcome is kept

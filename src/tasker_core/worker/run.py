@@ -30,6 +30,7 @@ from tasker_core.handlers.transaction import run_blocking
 from tasker_core.worker.attempt import Attempt, AttemptKey, Ended, log_failure
 from tasker_core.worker.lookup import Lookup
 from tasker_core.worker.prepare import with_events, with_events_now
+from tasker_core.worker.tally import Tally
 from tasker_core.worker.threads import HandlerThreads
 from tasker_core.worker.transaction import Transactions
 
@@ -50,6 +51,7 @@ class Runner:
             threads than this are started.
         max_result_bytes: Larger results fail their step.
         wake: Called on the event loop.
+        tally: Where to count the attempts; None: nowhere.
     """
 
     def __init__(
@@ -59,14 +61,16 @@ class Runner:
         concurrency: int,
         max_result_bytes: int,
         wake: Callable[[], None],
+        tally: Tally | None = None,
     ) -> None:
         self._lookup = lookup
         self._transactions = transactions
         self._max_result_bytes = max_result_bytes
         self._wake = wake
+        self._tally = tally
         self._loop = asyncio.get_running_loop()
         self._threads = HandlerThreads(concurrency, self._run_in_thread)
-        self._finished: deque[Finished] = deque()
+        self._finished: deque[tuple[Attempt, Finished]] = deque()
         self._ended: deque[Attempt] = deque()  # their code is no longer running
         self._told = False
         self._first_untold = 0.0
@@ -118,7 +122,9 @@ class Runner:
         taken = []
         while self._finished:
             taken.append(self._finished.popleft())
-        return taken
+        if self._tally is not None:
+            self._tally.ended(taken, time.monotonic())
+        return [finished for _, finished in taken]
 
     def withdraw(self) -> list[Attempt]:
         """Take back the attempts that have not begun."""
@@ -249,13 +255,13 @@ class Runner:
         attempt.is_publishing = False
         if not self._finished:
             self._first_untold = time.monotonic()
-        self._finished.append(finished)
+        self._finished.append((attempt, finished))
 
     def _make_events(self, attempt: Attempt, ended: Ended) -> None:
         """Make its durable events before the result can be taken; until then it keeps its slot."""
 
         async def make() -> None:
-            self._finished.append(await with_events(ended))
+            self._finished.append((attempt, await with_events(ended)))
             attempt.is_publishing = False
             if attempt.has_left:
                 self._ended.append(attempt)
@@ -292,7 +298,7 @@ class Runner:
                 attempt.is_publishing = True
                 self._make_events(attempt, instead)
             elif instead is not None:
-                self._finished.append(instead)
+                self._finished.append((attempt, instead))
         finally:
             attempt.transaction = None
 

@@ -73,6 +73,7 @@ create table tasker.tasks (
     reason text not null,
     tags jsonb not null,
     context json not null,
+    traceparent text, -- of the span that created it, as in W3C Trace Context; null: none
     -- what changes
     state text not null check (state in (
         'pending', 'steps_in_process', 'waiting_for_retry', 'waiting_for_dependencies',

@@ -56,6 +56,7 @@ async def create(request: Request) -> Response:
     """Begin a task from a template."""
     asked = await read_request(request, _TASK_REQUEST)
     backend = backend_of(request)
+    await backend.pressure.refuse_if_full(asked.namespace)
     async with backend.connection() as conn:
         created = await create_task(
             conn,
