@@ -131,7 +131,9 @@ async def test_a_worker_tells_what_its_attempts_came_to(bench: Bench) -> None:
         raise PermanentError("never")
 
     worker = await bench.worker({"a": flaky, "b": broken}, worker_port=0)
-    state, _ = await bench.run(template({"a": [], "b": ["a"]}, retry={"max_attempts": 2, **NO_REST}))
+    state, _ = await bench.run(
+        template({"a": [], "b": ["a"]}, retry={"max_attempts": 2, **NO_REST})
+    )
     assert worker.page is not None
     async with httpx.AsyncClient(base_url=worker.page.url) as client:
         found = await scrape(client)
@@ -177,7 +179,9 @@ def test_no_more_series_than_a_bounded_number_of_namespaces() -> None:
         for n in range(MOST_NAMESPACES + 10)
     ]
     outbox = OutboxState(0, None, None, 0, False)
-    shown = {metric.name: metric for metric in of_database(Gauges(lanes, 0, 0, timedelta(), 0, outbox))}
+    shown = {
+        metric.name: metric for metric in of_database(Gauges(lanes, 0, 0, timedelta(), 0, outbox))
+    }
     enqueued = {
         sample.labels["namespace"]: sample.value
         for sample in shown["tasker_steps"].samples
