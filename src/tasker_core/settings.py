@@ -232,6 +232,26 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
+def sources() -> dict[str, str]:
+    """Say of each setting that file or environment gives where its value comes from.
+
+    Raises:
+        InvalidSettings: The file cannot be read.
+    """
+    return {item.name: item.source for item in (*_from_file(), *_from_environment())}
+
+
+def masked(name: str, value: Any) -> Any:
+    """Give a setting's value as it may be shown: of secrets, that there is one.
+
+    >>> masked("database_url", "postgresql://shop:secret@db/orders")
+    'postgresql://shop:***@db/orders'
+    """
+    if value is None or Settings.model_fields[name].repr:
+        return value
+    return safe_url(str(value)) if name.endswith("_url") else "***"
+
+
 def safe_url(url: str) -> str:
     """Take the password out of a URL, for logs and messages.
 

@@ -119,6 +119,12 @@ async def list_long_transactions(
     return [LongTransaction(**row) for row in rows]
 
 
+async def list_lost_settings(conn: Connection) -> list[str]:
+    """Say which settings of PostgreSQL are not as this schema and its promises want them."""
+    rows = await conn.fetch(_LOST_SETTINGS)
+    return [row["found"] for row in rows]
+
+
 _LANES = """
 with running as (select lane, count(*) as total from tasker.leases group by lane),
 resting as (
@@ -185,4 +191,27 @@ select pid, application_name, state, age from (
     from pg_prepared_xacts as prepared where prepared.database = current_database()
 ) as held
 where age > $1::interval order by age desc limit $2
+"""
+
+_LOST_SETTINGS = """
+select format(
+    'table tasker.%s has lost its autovacuum settings: it grows, and claims become slower',
+    own.relname
+) as found
+from pg_class as own
+where own.relnamespace = 'tasker'::regnamespace
+    and own.relname in ('ready', 'delayed', 'leases', 'outbox')
+    and not coalesce(own.reloptions @> array['autovacuum_vacuum_threshold=2000'], false)
+union all
+select format('%s is %s: %s', now.name, now.setting, wanted.why)
+from (
+    values
+    ('fsync', 'a crash of the machine may corrupt the database'),
+    ('full_page_writes', 'a crash of the machine may corrupt the database'),
+    ('synchronous_commit', 'a crash may lose what was answered in its last moments'),
+    ('autovacuum', 'tables only grow, and claims become slower'),
+    ('track_activities', 'nobody sees which transaction holds back vacuum')
+) as wanted (name, why)
+join pg_settings as now using (name)
+where now.setting = 'off'
 """
