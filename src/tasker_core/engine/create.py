@@ -23,6 +23,7 @@ from tasker_core.errors import DuplicateTask, InvalidRequest, MissingIdempotency
 from tasker_core.payload import MAX_BYTES, encode
 from tasker_core.templates.inputs import check_context
 from tasker_core.templates.model import TaskTemplate
+from tasker_core.tracing import Creation
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -108,11 +109,27 @@ def creating(
     ]
     _refuse_twins(templates, identities)
     created = [CreatedTask(new_task_uuid(), registered) for registered in templates]
-    taken = yield Statement(
+    label = templates[0].template.label if len(found) == 1 else "(several)"
+    with Creation(len(new), {"tasker.template": label}) as span:
+        taken = yield _statement(new, created, contexts, identities, span.traceparent)
+        if taken:
+            positions = [position - 1 for (position,) in taken]
+            raise DuplicateTask(templates[positions[0]].template.label, positions)
+    return created
+
+
+def _statement(
+    new: Sequence[NewTask],
+    created: Sequence[CreatedTask],
+    contexts: list[str],
+    identities: Sequence[bytes | None],
+    traceparent: str | None,
+) -> Statement:
+    return Statement(
         _CREATE,
         (
             [str(one.task_uuid) for one in created],
-            [str(registered.template_uuid) for registered in templates],
+            [str(one.template.template_uuid) for one in created],
             contexts,
             [str(task.priority) for task in new],
             [None if identity is None else f"\\x{identity.hex()}" for identity in identities],
@@ -122,12 +139,9 @@ def creating(
             [task.source_system for task in new],
             [task.reason for task in new],
             [encode(list(task.tags)) for task in new],
+            None if traceparent is None else [traceparent] * len(new),
         ),
     )
-    if taken:
-        positions = [position - 1 for (position,) in taken]
-        raise DuplicateTask(templates[positions[0]].template.label, positions)
-    return created
 
 
 _CREATE = """
@@ -136,7 +150,7 @@ select * from tasker.create_tasks(
     cast(cast($3 as text[]) as json[]), cast(cast($4 as text[]) as int[]),
     cast(cast($5 as text[]) as bytea[]), cast(cast($6 as text[]) as uuid[]),
     cast(cast($7 as text[]) as uuid[]), cast($8 as text[]), cast($9 as text[]),
-    cast($10 as text[]), cast(cast($11 as text[]) as jsonb[])
+    cast($10 as text[]), cast(cast($11 as text[]) as jsonb[]), cast($12 as text[])
 )
 """
 

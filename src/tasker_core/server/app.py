@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from fastapi import FastAPI
@@ -22,6 +24,14 @@ from tasker_core.server.routes import actions, analytics, dlq, health, steps, ta
 from tasker_core.server.routes import templates as registered
 from tasker_core.server.sweeper import keep_sweeping
 from tasker_core.settings import Settings
+from tasker_core.tracing import set_up as set_up_tracing
+
+# Newer versions of FastAPI trace and count by themselves; metrics.py does, the same for all.
+_QUIET: dict[str, Any] = (
+    {"telemetry": {"tracing": False, "metrics": False, "logs": False}}
+    if "telemetry" in inspect.signature(FastAPI).parameters
+    else {}
+)
 
 
 def create_app(
@@ -51,6 +61,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        app.state.tracer = set_up_tracing(settings.tracing, "tasker-server")
         async with _running(backend, database, paths, strict_templates):
             yield
 
@@ -62,6 +73,7 @@ def create_app(
         docs_url="/api-docs/ui",
         swagger_ui_oauth2_redirect_url=None,
         redoc_url=None,
+        **_QUIET,
     )
     app.state.backend = backend
     app.state.api_routes = []

@@ -25,6 +25,7 @@ from tasker_core.observe.metrics import gauge
 from tasker_core.server.backend import Backend, backend_of
 from tasker_core.server.pressure import Overloaded
 from tasker_core.server.routes import router as new_router
+from tasker_core.tracing import RequestSpan, has_current_span
 
 router = new_router()
 
@@ -88,6 +89,7 @@ class Requests:
 def install(app: FastAPI) -> None:
     """Put the layer around the app."""
     app.state.requests = Requests()
+    app.state.tracer = None  # until the app runs
     app.add_middleware(Observed, requests=app.state.requests)
 
 
@@ -103,6 +105,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        span = self._begin_span(scope)
         begun = time.perf_counter()
         status = 500  # of a reply that never began
         size = 0
@@ -111,6 +114,10 @@ class Observed:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if span is not None and span.traceparent:
+                    message.setdefault("headers", []).append(
+                        (b"traceparent", span.traceparent.encode())
+                    )
             else:
                 size += len(message.get("body", b""))
             await send(message)
@@ -120,6 +127,17 @@ class Observed:
                 await self._app(scope, receive, noting)
             finally:
                 self._note(scope, status, size, time.perf_counter() - begun)
+                if span is not None:
+                    span.end(scope["method"], route_of(scope), status)
+
+    def _begin_span(self, scope: Scope) -> RequestSpan | None:
+        """Begin a span, unless nobody traces, or the application around this app does."""
+        tracer = scope["app"].state.tracer if "app" in scope else None
+        if tracer is None or has_current_span():
+            return None
+        wanted = (b"traceparent", b"tracestate")
+        headers = {n.decode(): v.decode("latin-1") for n, v in scope["headers"] if n in wanted}
+        return RequestSpan(tracer, scope["method"], headers)
 
     def _note(self, scope: Scope, status: int, size: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "(other)"

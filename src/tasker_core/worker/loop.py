@@ -35,6 +35,7 @@ from tasker_core.handlers.registry import HandlerRegistry
 from tasker_core.relay import Relay
 from tasker_core.relay.subscribers import SubscriberSink, wants_durable_events
 from tasker_core.settings import Settings
+from tasker_core.tracing import set_up as set_up_tracing
 from tasker_core.worker.announce import Announcer
 from tasker_core.worker.attempt import Attempt, Ended
 from tasker_core.worker.broken import BROKEN, connect, reason, rest, unreachable_if_broken
@@ -121,6 +122,7 @@ class AsyncWorker:
 
         Raises:
             AddressUnavailable: `worker_port` is taken.
+            TracingUnavailable: `tracing` is set, and the extra `otel` is not installed.
             DatabaseUnreachable: Nobody answers.
             SchemaOutOfDate, SchemaTooNew: The database is not of this program's version.
         """
@@ -143,6 +145,7 @@ class AsyncWorker:
                     self._settings.max_result_bytes,
                     self._woken.set,
                     self.tally if self.tally.counts_steps else None,
+                    set_up_tracing(self._settings.tracing, "tasker-worker"),
                 )
                 await self.look_for_lanes(conn)
                 self._upkeep = Upkeep(self, self._database, self._settings)
