@@ -7,7 +7,7 @@ record. Inside a handler the step's ids are added by themselves.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -59,6 +59,50 @@ def log_debug(message: str, fields: Mapping[str, Any] | LogContext | None = None
 def log_trace(message: str, fields: Mapping[str, Any] | LogContext | None = None) -> None:
     """Log the smallest detail, at level 5; `fields` as in `log_error`."""
     _log(TRACE, message, fields)
+
+
+def add_step_fields(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the ids of the step to lines that a handler logs: a processor for structlog.
+
+    `task_uuid`, `step_uuid`, `step_name`, `attempt`, `namespace` and `correlation_id`; what
+    the line says itself stays.
+
+    >>> import structlog
+    >>> structlog.configure(processors=[add_step_fields, structlog.processors.JSONRenderer()])
+    """
+    for name, value in step_fields().items():
+        event.setdefault(name, value)
+    return event
+
+
+class StepFields(logging.Filter):
+    """Adds the same fields to records of `logging`: a filter for a handler of logging.
+
+    >>> handler = logging.StreamHandler()
+    >>> handler.addFilter(StepFields())
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add them; every record passes."""
+        for name, value in step_fields().items():
+            if not hasattr(record, name):
+                setattr(record, name, value)
+        return True
+
+
+def step_fields() -> dict[str, Any]:
+    """Give the ids of the step whose handler runs here; nothing outside of handlers."""
+    step = current_step()
+    if step is None:
+        return {}
+    return {
+        "correlation_id": str(step.correlation_id),
+        "task_uuid": str(step.task_uuid),
+        "step_uuid": str(step.step_uuid),
+        "step_name": step.step_name,
+        "attempt": step.retry_count + 1,
+        "namespace": step.namespace,
+    }
 
 
 def _log(level: int, message: str, fields: Mapping[str, Any] | LogContext | None) -> None:
