@@ -110,23 +110,9 @@ def _log(level: int, message: str, fields: Mapping[str, Any] | LogContext | None
         return
     if isinstance(fields, LogContext):
         fields = fields.model_dump(exclude_none=True)
-    known = {**_step_fields(), **(fields or {})}
+    known = {"operation": "python_handler", **step_fields(), **(fields or {})}
     extra = {(f"{k}_" if k in _TAKEN else k): str(value) for k, value in known.items()}
     _logger.log(level, "%s", message, extra=extra, stacklevel=3)  # the caller's line
-
-
-def _step_fields() -> dict[str, Any]:
-    facts: dict[str, Any] = {"operation": "python_handler"}
-    step = current_step()
-    if step is not None:
-        facts.update(
-            correlation_id=step.correlation_id,
-            task_uuid=step.task_uuid,
-            step_uuid=step.step_uuid,
-            step_name=step.step_name,
-            namespace=step.namespace,
-        )
-    return facts
 
 
 logging.addLevelName(TRACE, "TRACE")

@@ -19,6 +19,7 @@ from tasker_core.errors import DatabaseUnreachable
 from tasker_core.observe.gauges import Watch
 from tasker_core.server.problems import problem
 
+REFUSED = (503, "BACKPRESSURE")
 READING_SECONDS = 2.0  # a reading of this age still decides
 QUEUE_RETRY_SECONDS = 30
 POOL_RETRY_SECONDS = 2
@@ -94,8 +95,7 @@ async def _answer(request: Request, error: Exception) -> Response:
     _log.warning("refused_for_load", reason=error.reason, path=request.url.path)
     return problem(
         request,
-        503,
-        "BACKPRESSURE",
+        *REFUSED,
         error.detail,
         retry_after=error.retry_after,
         reason=error.reason,
