@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +28,8 @@ class Claim:
     template_uuid: UUID
     forgiven: int  # attempts before the last reset
     max_attempts: int
-    waited: timedelta  # from ready to claimed
+    enqueued_at: datetime
+    claimed_at: datetime
     traceparent: str | None  # of what created the task: see tracing.py
     correlation_id: UUID
     parent_correlation_id: UUID | None
@@ -36,6 +37,11 @@ class Claim:
     parent_results: str | None  # {"parent": result}; what is missing is read when asked for
     inputs: str | None
     checkpoint: str | None
+
+    @property
+    def waited(self) -> timedelta:
+        """From ready to claimed."""
+        return self.claimed_at - self.enqueued_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,8 @@ def read_work(rows: Iterable[Any]) -> Work:
                     row["template_uuid"],
                     row["forgiven"],
                     row["max_attempts"],
-                    row["waited"],
+                    row["enqueued_at"],
+                    row["claimed_at"],
                     row["traceparent"],
                     row["correlation_id"],
                     row["parent_correlation_id"],

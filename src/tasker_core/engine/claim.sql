@@ -12,7 +12,8 @@ select
     lease.step_no,
     lease.attempt,
     lease.worker_uuid,
-    lease.claimed_at - lease.enqueued_at as waited, -- from ready to claimed
+    lease.enqueued_at,
+    lease.claimed_at,
     task.traceparent,
     step.forgiven,
     step.max_attempts,

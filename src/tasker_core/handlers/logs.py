@@ -67,8 +67,9 @@ def add_step_fields(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutable
     `task_uuid`, `step_uuid`, `step_name`, `attempt`, `namespace` and `correlation_id`; what
     the line says itself stays.
 
-    >>> import structlog
-    >>> structlog.configure(processors=[add_step_fields, structlog.processors.JSONRenderer()])
+    ::
+
+        structlog.configure(processors=[add_step_fields, structlog.processors.JSONRenderer()])
     """
     for name, value in step_fields().items():
         event.setdefault(name, value)

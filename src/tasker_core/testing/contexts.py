@@ -11,7 +11,7 @@ import inspect
 import threading
 import time
 from collections.abc import Awaitable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
@@ -267,9 +267,11 @@ def _as_recorded(
 ) -> StepHandlerResult:
     """Hold a result against what the database takes, as a worker does."""
     nobody = UUID(int=0)
+    moment = datetime.now(UTC)
     claim = Claim(
         *(nobody, 1, 1, bound.name, bound.name, nobody, 0, 1),
-        timedelta(0),
+        moment,
+        moment,
         None,
         *(nobody, None, None, None, None, None),
     )
