@@ -28,7 +28,7 @@ def lines() -> Iterator[io.StringIO]:
     structlog.configure(**before)
     root = logging.getLogger()
     root.setLevel(level)
-    for one in [one for one in root.handlers if getattr(one, "is_of_tasker", False)]:
+    for one in [one for one in root.handlers if type(one).__name__ == "_Lines"]:
         root.removeHandler(one)
 
 

@@ -49,14 +49,13 @@ def configure(
         last = [structlog.processors.format_exc_info, mask, structlog.processors.JSONRenderer()]
     else:
         last.insert(0, mask)
-    out = stream or sys.stderr
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=lambda *_: structlog.PrintLogger(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(out)
+    handler = _Lines(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -68,11 +67,25 @@ def configure(
         )
     )
     root = logging.getLogger()
-    for old in [one for one in root.handlers if getattr(one, "is_of_tasker", False)]:
+    for old in [one for one in root.handlers if isinstance(one, _Lines)]:
         root.removeHandler(old)
-    handler.is_of_tasker = True  # type: ignore[attr-defined] # so that it is not there twice
     root.addHandler(handler)
     root.setLevel(level)
+
+
+class _Lines(logging.Handler):
+    """Writes to a stream, or to whatever is stderr at that moment."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._given = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        try:
+            print(self.format(record), file=self._given or sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
 
 
 def mask(_: Any, __: str, event: EventDict) -> EventDict:
