@@ -35,6 +35,8 @@ ENTRIES = {
     "server": Entry("processes", "Run the HTTP server."),
     "worker": Entry("processes", "Run a worker."),
     "events": Entry("events", "Relay durable events, and look after those that failed."),
+    "config": Entry("config", "Show, explain and check the settings."),
+    "doctor": Entry("doctor", "Look for what keeps work from moving."),
     "db": Entry("db", "Look after the database: its schema, and what it keeps."),
 }
 

@@ -28,13 +28,20 @@ class Claim:
     template_uuid: UUID
     forgiven: int  # attempts before the last reset
     max_attempts: int
+    enqueued_at: datetime
     claimed_at: datetime
+    traceparent: str | None  # of what created the task: see tracing.py
     correlation_id: UUID
     parent_correlation_id: UUID | None
     context: str | None  # None: too large to send along, see `read_context`
     parent_results: str | None  # {"parent": result}; what is missing is read when asked for
     inputs: str | None
     checkpoint: str | None
+
+    @property
+    def waited(self) -> timedelta:
+        """From ready to claimed."""
+        return self.claimed_at - self.enqueued_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +156,9 @@ def read_work(rows: Iterable[Any]) -> Work:
                     row["template_uuid"],
                     row["forgiven"],
                     row["max_attempts"],
+                    row["enqueued_at"],
                     row["claimed_at"],
+                    row["traceparent"],
                     row["correlation_id"],
                     row["parent_correlation_id"],
                     row["context"],

@@ -30,6 +30,7 @@ from tasker_core.errors import (
 from tasker_core.payload import MAX_BYTES, encode
 from tasker_core.templates.inputs import check_context
 from tasker_core.templates.model import TaskTemplate
+from tasker_core.tracing import Creation
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -121,10 +122,11 @@ def creating(
         one = yield from _preparing(shelf, task, found, max_context_bytes)
         ready.append(one)
     _refuse_twins(ready)
-    taken = yield _statement(ready)
-    if taken:
-        positions = [position - 1 for (position,) in taken]
-        raise DuplicateTask(ready[positions[0]].label, positions)
+    with Creation(len(new), {"tasker.template": _label(ready)}) as span:
+        taken = yield _statement(ready, span.traceparent)
+        if taken:
+            positions = [position - 1 for (position,) in taken]
+            raise DuplicateTask(ready[positions[0]].label, positions)
     return [one.created for one in ready]
 
 
@@ -153,7 +155,8 @@ def creating_each(
         ready.append(one)
     # whoever creates the same meanwhile takes at least one of them away each time round
     while ready:
-        taken = {position - 1 for (position,) in (yield _statement(ready))}
+        with Creation(len(ready), {"tasker.template": _label(ready)}) as span:
+            taken = {position - 1 for (position,) in (yield _statement(ready, span.traceparent))}
         if not taken:
             break
         for position in taken:
@@ -199,7 +202,12 @@ def _preparing(
     return _Ready(task, CreatedTask(new_task_uuid(), registered), context, identity)
 
 
-def _statement(ready: Sequence[_Ready]) -> Statement:
+def _label(ready: Sequence[_Ready]) -> str:
+    labels = {one.label for one in ready}
+    return labels.pop() if len(labels) == 1 else "(several)"
+
+
+def _statement(ready: Sequence[_Ready], traceparent: str | None) -> Statement:
     return Statement(
         _CREATE,
         (
@@ -214,6 +222,7 @@ def _statement(ready: Sequence[_Ready]) -> Statement:
             [one.task.source_system for one in ready],
             [one.task.reason for one in ready],
             [encode(list(one.task.tags)) for one in ready],
+            None if traceparent is None else [traceparent] * len(ready),
         ),
     )
 
@@ -224,7 +233,7 @@ select * from tasker.create_tasks(
     cast(cast($3 as text[]) as json[]), cast(cast($4 as text[]) as int[]),
     cast(cast($5 as text[]) as bytea[]), cast(cast($6 as text[]) as uuid[]),
     cast(cast($7 as text[]) as uuid[]), cast($8 as text[]), cast($9 as text[]),
-    cast($10 as text[]), cast(cast($11 as text[]) as jsonb[])
+    cast($10 as text[]), cast(cast($11 as text[]) as jsonb[]), cast($12 as text[])
 )
 """
 

@@ -27,6 +27,7 @@
     ├─ SetupError                   whoever installs and starts
     │   ├─ DatabaseNotConfigured  EmbeddedDatabaseError  DatabaseUnreachable
     │   ├─ SchemaOutOfDate  SchemaTooNew  MigrationChanged  SchemaInUse
+    │   ├─ TracingUnavailable
     │   ├─ HandlerLoadError  ResolutionError  ResolverNotFoundError  InvalidSettings
     │   └─ WorkerNotInitializedError  WorkerBootstrapError  WorkerAlreadyRunningError
     └─ TaskerClientError            whoever talks to a server, see client/client.py
@@ -514,6 +515,19 @@ class DatabaseUnreachable(SetupError):
     def __init__(self, address: str, reason: str) -> None:
         self.address, self.reason = address, reason
         super().__init__(f"cannot connect to PostgreSQL at {address}: {reason}")
+
+
+class TracingUnavailable(SetupError):
+    """Traces are to be sent, and what sends them is not installed."""
+
+    code = "tracing_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"the setting tracing is on, but OpenTelemetry's SDK cannot be imported ({reason}); "
+            f"install it with: pip install 'tasker-py[otel]'"
+        )
 
 
 class SchemaOutOfDate(SetupError):

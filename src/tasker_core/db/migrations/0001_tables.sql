@@ -74,6 +74,7 @@ create table tasker.tasks (
     tags jsonb not null,
     context json not null,
     xid xid8 not null default pg_current_xact_id(), -- of the transaction that created it
+    traceparent text, -- of the span that created it, as in W3C Trace Context; null: none
     -- what changes
     state text not null check (state in (
         'pending', 'steps_in_process', 'waiting_for_retry', 'waiting_for_dependencies',

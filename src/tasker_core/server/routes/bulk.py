@@ -47,6 +47,7 @@ async def create_bulk(request: Request) -> Response:
     if asked.atomic:
         _refuse_any(items)
     backend = backend_of(request)
+    await backend.pressure.refuse_if_full(*{new.namespace for _, new in ready})
     async with backend.connection() as conn, conn.transaction():
         outcomes = await create_each(
             conn,

@@ -83,6 +83,7 @@ async def create(request: Request, _key: _Key = None, _prefer: _Prefer = None) -
     backend = backend_of(request)
     status = 201
     headers: dict[str, str] = {}
+    await backend.pressure.refuse_if_full(asked.namespace)
     async with backend.connection() as conn:
         try:
             created = await create_task(
