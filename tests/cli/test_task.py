@@ -14,7 +14,7 @@ TASK_FIELDS = {
     "correlation_id", "parent_correlation_id", "total_steps", "pending_steps", "enqueued_steps",
     "in_progress_steps", "waiting_for_retry_steps", "completed_steps", "failed_steps",
     "cancelled_steps", "ready_steps", "execution_status", "recommended_action",
-    "completion_percentage", "health_status", "steps",
+    "completion_percentage", "health_status", "steps", "results",
 }  # fmt: skip
 STEP_FIELDS = {
     "step_uuid", "task_uuid", "name", "created_at", "updated_at", "completed_at", "results",
