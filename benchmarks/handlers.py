@@ -21,3 +21,24 @@ class NothingOnLoop(StepHandler):
 
     async def call(self, context: StepContext) -> StepHandlerResult:
         return self.success({"ok": True})
+
+
+class Carry(StepHandler):
+    """Gives a payload on: the first of a chain the context's, each other its parent's result."""
+
+    handler_name = "carry"
+
+    def call(self, context: StepContext) -> StepHandlerResult:
+        number = int(context.step_name.removeprefix("step_"))
+        if number > 1:
+            return self.success(context.get_dependency_result(f"step_{number - 1}"))
+        return self.success({"data": context.get_input("data")})
+
+
+class ReadContext(StepHandler):
+    """Reads the context, says little."""
+
+    handler_name = "read_context"
+
+    def call(self, context: StepContext) -> StepHandlerResult:
+        return self.success({"size": len(context.get_input("data"))})

@@ -11,22 +11,24 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tasker_core.db import embedded
+from tasker_core.db import embedded, postmaster
 from tasker_core.db.migrate import upgrade
 from tasker_core.engine.register import TemplateShelf, register_template
 from tasker_core.templates.load import parse_template
 
 ROOT = Path(__file__).resolve().parent.parent
+TASKER_CTL = str(Path(sys.executable).parent / "tasker-ctl")
 console = Console(stderr=True)
 
 
@@ -55,8 +57,15 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench_database(url: str | None) -> AsyncIterator[Bench]:
-    """Give a database: an empty one of the server at `url`, or an embedded one, durable."""
+async def bench_database(url: str | None, *, connections: int = 200) -> AsyncIterator[Bench]:
+    """Give a database: an empty one of the server at `url`, or an embedded one, durable.
+
+    Args:
+        connections: How many the embedded one can have.
+    """
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)  # leave nothing
     if url is not None:
         conn = await asyncpg.connect(url)
         await upgrade(conn)
@@ -65,6 +74,7 @@ async def bench_database(url: str | None) -> AsyncIterator[Bench]:
         return
     with tempfile.TemporaryDirectory(prefix="tasker-bench-") as directory:
         home = Path(directory) / "home"
+        postmaster._SERVER_OPTIONS["max_connections"] = str(connections)
         lease = await asyncio.to_thread(embedded.acquire, home)
         try:
             conn = await asyncpg.connect(lease.url)
@@ -76,16 +86,18 @@ async def bench_database(url: str | None) -> AsyncIterator[Bench]:
 
 
 @asynccontextmanager
-async def worker_process(url: str, *, concurrency: int) -> AsyncIterator[psutil.Process]:
-    """Run `tasker-ctl worker run` with the handlers of this directory."""
+async def worker_process(
+    url: str,
+    *,
+    concurrency: int,
+    handlers: str = "benchmarks.handlers",
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[psutil.Process]:
+    """Run `tasker-ctl worker run`; the settings are environment variables."""
     process = subprocess.Popen(
-        [
-            str(Path(sys.executable).parent / "tasker-ctl"),
-            *("worker", "run", "--handlers", "benchmarks.handlers"),
-            *("--concurrency", str(concurrency)),
-        ],
+        [TASKER_CTL, "worker", "run", "--handlers", handlers, "--concurrency", str(concurrency)],
         cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": str(ROOT), **(settings or {})},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -101,7 +113,7 @@ async def worker_process(url: str, *, concurrency: int) -> AsyncIterator[psutil.
         yield psutil.Process(process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        await asyncio.to_thread(process.wait, 30)
 
 
 @dataclass(frozen=True)
@@ -119,9 +131,9 @@ class Answer:
         """The figure to quote."""
         return statistics.median(self.values)
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, Any]:
         """Give the line as data."""
-        line: dict[str, object] = {
+        line: dict[str, Any] = {
             "what": self.what,
             "unit": self.unit,
             "median": round(self.median, 4),
@@ -142,18 +154,24 @@ def show(answers: Sequence[Answer], *, as_json: bool) -> None:
         print(json.dumps({"machine": machine(), "answers": lines}, indent=2))
         return
     table = Table(title=machine(), title_justify="left")
-    for heading in ("what", "median", "min – max", "floor", "ratio", "goal"):
+    for heading in ("what", "median", "min – max", "against", "ratio", "goal"):
         table.add_column(heading, justify="left" if heading in ("what", "goal") else "right")
     for line in lines:
         table.add_row(
             str(line["what"]),
-            f"{line['median']:,} {line['unit']}",
-            f"{line['min']:,} – {line['max']:,}",
-            f"{line['floor']:,}" if "floor" in line else "",
+            f"{_short(line['median'])} {line['unit']}",
+            f"{_short(line['min'])} – {_short(line['max'])}",
+            _short(line["floor"]) if "floor" in line else "",
             f"{line['ratio']}" if "ratio" in line else "",
             str(line["goal"]),
         )
     Console(width=116).print(table)
+
+
+def _short(value: float) -> str:
+    """Write four digits, or all before the point."""
+    digits = max(0, 4 - len(str(int(abs(value)))))
+    return f"{value:,.{digits}f}"
 
 
 def machine() -> str:

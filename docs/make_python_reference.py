@@ -32,6 +32,7 @@ MODULES = (
     ("Errors", "tasker_core.errors"),
     ("Client", "tasker_core.client"),
     ("Tasks in your transaction", "tasker_core.transactional"),
+    ("FastAPI", "tasker_core.fastapi"),
     ("Events", "tasker_core.domain_events"),
     ("Logging", "tasker_core.logging"),
     ("Models", "tasker_core.models"),
@@ -60,6 +61,8 @@ def make_page() -> str:
 def _entry(name: str, value: Any, told: set[int]) -> str | None:
     if id(value) in told or inspect.ismodule(value) or name.startswith("__"):
         return None
+    if getattr(value, "__module__", "").startswith("tasker_core.wire."):
+        return None  # a reply of the HTTP API: http.md tells its members
     doc = inspect.getdoc(value)
     if not doc or not (inspect.isclass(value) or callable(value)):
         return None

@@ -2,6 +2,8 @@
 
 from tasker_core.handlers.logs import (
     LogContext,
+    StepFields,
+    add_step_fields,
     log_debug,
     log_error,
     log_info,
@@ -9,4 +11,13 @@ from tasker_core.handlers.logs import (
     log_warn,
 )
 
-__all__ = ["LogContext", "log_debug", "log_error", "log_info", "log_trace", "log_warn"]
+__all__ = [
+    "LogContext",
+    "StepFields",
+    "add_step_fields",
+    "log_debug",
+    "log_error",
+    "log_info",
+    "log_trace",
+    "log_warn",
+]

@@ -52,6 +52,7 @@ FOREIGN_VARIABLES = frozenset(
         "TASKER_WEB_BIND_ADDRESS",
         "TASKER_WORKER_ID",
         "TASKER_LOG",
+        "TASKER_LOG_FORMAT",
         "TASKER_ORCHESTRATION_AUTH_TOKEN",
         "TASKER_ORCHESTRATION_TIMEOUT_MS",
         "TASKER_ORCHESTRATION_URL",
@@ -191,6 +192,31 @@ class Settings(BaseSettings):
     streams_per_caller: int = Field(
         50, ge=1, le=100_000, description="How many event streams a caller may have open."
     )
+    server_pool_size: int = Field(
+        10, ge=2, le=1_000, description="How many connections the server holds at most."
+    )
+    server_waiting_requests: int = Field(
+        200, ge=0, le=100_000, description="How many requests may wait for one of them."
+    )
+    server_statement_seconds: float = Field(
+        25.0, gt=0, le=86_400, description="How long a statement of the server may take."
+    )
+    max_enqueued_steps: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="With so many steps enqueued, a namespace takes no more tasks over HTTP; "
+        "any number if unset.",
+    )
+    worker_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address of a worker's health and metrics."
+    )
+    worker_port: int | None = Field(
+        None, ge=0, le=65_535, description="Their port, 0 takes a free one; none if unset."
+    )
+    tracing: bool = Field(
+        False, description="Whether to send traces, as the OTEL_ variables say; extra `otel`."
+    )
     worker_concurrency: int = Field(
         20, ge=1, le=10_000, description="How many steps a worker runs at a time."
     )
@@ -267,6 +293,26 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Leave only the arguments: `__init__` reads the rest, to know where each came from."""
         return (init_settings,)
+
+
+def sources() -> dict[str, str]:
+    """Say of each setting that file or environment gives where its value comes from.
+
+    Raises:
+        InvalidSettings: The file cannot be read.
+    """
+    return {item.name: item.source for item in (*_from_file(), *_from_environment())}
+
+
+def masked(name: str, value: Any) -> Any:
+    """Give a setting's value as it may be shown: of secrets, that there is one.
+
+    >>> masked("database_url", "postgresql://shop:secret@db/orders")
+    'postgresql://shop:***@db/orders'
+    """
+    if value is None or Settings.model_fields[name].repr:
+        return value
+    return safe_url(str(value)) if name.endswith("_url") else "***"
 
 
 def safe_url(url: str) -> str:

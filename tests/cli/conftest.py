@@ -28,11 +28,17 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_logs() -> Iterator[None]:
-    """Where a command in this process has sent the logs is over with its test."""
-    handlers = logging.root.handlers[:]
+def _own_logging() -> Iterator[None]:
+    """A command that reads settings says where logs go: only for its own test."""
+    before = structlog.get_config() if structlog.is_configured() else None
+    registry = logging.getLogger("tasker_core.handlers.registry")
+    level, handlers = registry.level, logging.root.handlers[:]
     yield
-    structlog.reset_defaults()
+    if before is None:
+        structlog.reset_defaults()
+    else:
+        structlog.configure(**before)
+    registry.setLevel(level)
     logging.root.handlers[:] = handlers
 
 

@@ -131,7 +131,7 @@ def test_an_age_that_is_none_is_refused(age):
 
 def test_an_age_has_a_unit_or_comes_from_the_settings():
     """Fractions are allowed; there is no default."""
-    ages = [read_age(text, 30) for text in ("90m", "1.5d", "2w", "0s", None)]
+    ages = [read_age(text, 30) for text in ("90min", "1.5d", "2w", "0s", None)]
 
     assert [age.total_seconds() for age in ages] == [5400, 129_600, 1_209_600, 0, 2_592_000]
     with pytest.raises(typer.BadParameter, match="retention_days"):

@@ -70,10 +70,85 @@ def test_changed_templates_take_effect_and_broken_ones_do_not(application, start
         file.write_text(text + more)
         until(lambda: "registered demo/hello 1.0.0" in dev.stderr)
         until(lambda: "no handler for demo: nobody" in dev.stderr)
+        file.write_text(text.replace("namespace_name", "extra: 1\nnamespace_name"))
+        until(lambda: "templates/hello.yaml:3:1: warning UNKNOWN_KEY" in dev.stderr)
+        file.write_text(text.replace("dependencies: [greet]", "dependancies: [greet]") + more)
+        until(lambda: "did you mean dependencies?" in dev.stderr)
         made = ctl(
             "--url", dev.ready["url"], "task", "create", "demo/hello", "--set", "name=Ada", "--json"
         )
         assert json.loads(made.stdout)["total_steps"] == 3
+
+
+def test_a_handler_that_is_missing_is_told_once_and_when_it_is_there(application, start):
+    """What an earlier template named is not told again, unless a step waits for it."""
+    code, file = application / "handlers.py", application / "templates" / "hello.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("callable: judge", "callable: jury"))
+    with start("dev", "--port", 0) as dev:
+        until(lambda: "no handler for demo: jury; its steps wait" in dev.stderr)
+        jury = HANDLERS.replace('"judge"', '"jury"')
+        until(lambda: code.write_text(jury) and "reloaded" in dev.stderr)  # once it watches
+        until(lambda: "there is a handler for demo: jury now; its steps go on" in dev.stderr)
+        assert dev.stderr.count("no handler for demo: jury") == 1
+    file.write_text(text)
+    code.write_text(HANDLERS)
+    with start("dev", "--port", 0) as dev:
+        other = text.replace("callable: judge", "callable: nobody")
+        until(lambda: file.write_text(other) and "demo: nobody" in dev.stderr)
+        assert "jury" not in dev.stderr
+
+
+EVENTS = """
+from tasker_core.domain_events import (
+    BasePublisher, BaseSubscriber, PublisherRegistry, SubscriberRegistry
+)
+
+class Greetings(BasePublisher):
+    publisher_name = "greetings"
+
+PublisherRegistry.instance().register(Greetings())
+"""
+SUBSCRIBER = """
+class {name}(BaseSubscriber):
+    durable = True
+
+    @classmethod
+    def subscribes_to(cls):
+        return ["{event}"]
+
+    def handle(self, event):
+        with open("told", "a") as told:
+            told.write("{name} " + event["event_name"] + "\\n")
+
+SubscriberRegistry.instance().register({name})
+"""
+
+
+def test_a_durable_subscriber_that_is_added_gets_its_events(application, start, greeting):
+    """Beside one that was there before; a later change hands no event to the same one twice."""
+    code, template = application / "handlers.py", application / "templates" / "hello.yaml"
+    other = SUBSCRIBER.format(name="Other", event="other.*")
+    code.write_text(HANDLERS + EVENTS + other)
+    event = "{name: hello.said, description: d, schema: {type: object}, publisher: greetings}"
+    greet = "handler: {callable: greet}\n"
+    template.write_text(
+        template.read_text().replace(greet, f"{greet}    publishes_events: [{event}]\n")
+    )
+    told = application / "told"
+    with start("dev", "--port", 0) as dev:
+        greeting(dev.ready["url"])
+        added = HANDLERS + EVENTS + other + SUBSCRIBER.format(name="Added", event="hello.said")
+        code.write_text(added)
+        until(lambda: "reloaded 2 handlers" in dev.stderr)
+        greeting(dev.ready["url"])
+        until(lambda: told.exists() and told.read_text() == "Added hello.said\n")
+        code.write_text(added + "\n")
+        until(lambda: dev.stderr.count("reloaded 2 handlers") == 2)
+        greeting(dev.ready["url"])
+        until(lambda: told.read_text().count("\n") == 2)
+        assert told.read_text() == 2 * "Added hello.said\n"
+        assert "publisher" not in dev.stderr
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
@@ -137,6 +212,25 @@ def test_a_port_in_use_is_told(ctl_process, application, start, empty_database):
         assert refused.returncode == 1
         assert f"127.0.0.1:{port}" in refused.stderr
         assert "--port" in refused.stderr
+
+
+def test_other_commands_of_the_directory_find_it(ctl_process, application, start):
+    """Whatever its port; not a file that was left behind, and not against what is said."""
+    line = ("task", "list", "--json")
+    told = application / ".tasker" / "dev.url"
+    with start("dev", "--port", 0) as dev:
+        url = dev.ready["url"]
+        assert told.read_text() == url
+        assert ctl_process(*line).returncode == 0
+        unknown = ctl_process("task", "get", "01900000-0000-7000-8000-000000000000")
+        assert f"asked {url}" in unknown.stderr
+        assert "TASKER_URL" in unknown.stderr
+        assert ctl_process(*line, TASKER_URL="http://127.0.0.1:1").returncode == 6
+        assert dev.end() == 0
+    assert not told.exists()
+    told.write_text("http://127.0.0.1:1")
+    refused = ctl_process("task", "list", "--json")
+    assert "127.0.0.1:1:" not in refused.stdout
 
 
 def test_dev_starts_with_nothing_here(tmp_path, start):

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from tasker_core.cli.dlq import _entry_view
+from tasker_core.cli.options import Options
+from tasker_core.cli.output import Output
+
 NOBODY = "019aaaaa-0000-7000-8000-000000000000"
 ENTRY_FIELDS = {
     "dlq_entry_uuid", "task_uuid", "original_state", "dlq_reason", "dlq_timestamp",
     "resolution_status", "resolution_timestamp", "resolution_notes", "resolved_by",
-    "task_snapshot", "metadata", "created_at", "updated_at",
+    "task_snapshot", "metadata", "created_at", "updated_at", "task_state",
 }  # fmt: skip
 
 
@@ -46,7 +50,13 @@ def test_a_dead_letter_from_its_beginning_to_its_end(entry, dlq):
     assert (page["limit"], page["offset"]) == (50, 0)
     assert entry["dlq_entry_uuid"] in dlq("list").stdout
 
-    words = ("update", entry["dlq_entry_uuid"])
+    by_entry, by_task = (
+        json.loads(dlq("get", entry[which], "--json").stdout)
+        for which in ("dlq_entry_uuid", "task_uuid")
+    )
+    assert by_entry == by_task == entry
+
+    words = ("update", entry["task_uuid"])
     done = dlq(*words, "-s", "manually_resolved", "-n", "fixed")
     assert "the dead letter is manually_resolved" in done.stderr
     assert "cli-operator" in done.stdout
@@ -72,6 +82,39 @@ def test_the_views_of_many(entry, task, dlq):
     assert json.loads(made.stdout)["task_uuid"] in shown
     assert "healthy" in shown
     assert json.loads(dlq("staleness", "--json").stdout)["limit"] == 20
+
+
+def test_a_repaired_task_is_marked_with_how_to_close_it(task, dlq):
+    """Behind the others."""
+    made = task(
+        "create", "demo/hello", "--set", "name=Ada", "--set", "mood=bad", "--wait", "--json"
+    )
+    uuid = json.loads(made.stdout)["task_uuid"]
+    dlq("add", uuid, "-r", "odd")
+    assert task("resolve", uuid, "-r", "fine", "--yes").exit_code == 0
+    shown = dlq("queue")
+    (line,) = (line for line in shown.stdout.splitlines() if uuid in line)
+    assert line.split()[-3:-1] == ["resolved_manually", "yes"]
+    entry = line.split()[1]
+    assert f"tasker-ctl dlq update {entry} --status manually_resolved" in shown.stderr
+    assert f"dlq update {entry}" in dlq("get", uuid).stderr
+
+
+def test_failed_ranges_are_a_table():
+    """As `failure_strategy: isolate` puts them aside."""
+    cursor = {"batch_id": "002", "start_cursor": 100, "end_cursor": 200, "batch_size": 100}
+    failed = {"step": "read_002", "cursor": cursor, "checkpoint": 140}
+    entry = dict.fromkeys(ENTRY_FIELDS) | {
+        "task_snapshot": {},
+        "metadata": {"failed_ranges": [failed], "ticket": 7},
+    }
+    console = Output(Options()).console()
+    with console.capture() as captured:
+        console.print(_entry_view(entry))
+    lines = [line.split() for line in captured.get().splitlines()]
+    assert ["read_002", "100", "200", "100", "140"] in lines
+    assert ["ticket", "7"] in lines
+    assert "failed_ranges" not in captured.get()
 
 
 @pytest.mark.parametrize(

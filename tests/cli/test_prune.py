@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -52,7 +54,10 @@ def test_a_dry_run_says_what_would_be_deleted(ctl_process, old_tasks):
     prune = ("db", "prune", "--older-than", "2d", "--database-url", old_tasks)
 
     dry = ctl_process(*prune, "--dry-run", "--json")
-    assert json.loads(dry.stdout) == {
+    told = json.loads(dry.stdout)
+    age = datetime.now(UTC) - datetime.fromisoformat(told.pop("ended_before"))
+    assert timedelta(days=2) < age < timedelta(days=2, minutes=2)
+    assert told == {
         "older_than_days": 2.0,
         "dry_run": True,
         "keeps_identities": False,
@@ -60,7 +65,12 @@ def test_a_dry_run_says_what_would_be_deleted(ctl_process, old_tasks):
     }
     assert count(old_tasks, "tasks") == 4
 
-    done = ctl_process(*prune, "--json")
+    refused = ctl_process(*prune)
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+    assert count(old_tasks, "tasks") == 4
+
+    done = ctl_process(*prune, "--yes", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["tasks"] == 3
     assert (count(old_tasks, "tasks"), count(old_tasks, "kept_identities")) == (1, 0)
@@ -72,11 +82,11 @@ def test_the_settings_say_how_old_and_whether_identities_are_kept(ctl_process, o
     done = ctl_process("db", "prune", "--yes", DATABASE_URL=old_tasks, **settings)
 
     assert done.returncode == 0, done.stderr
-    assert "tasks" in done.stdout
+    assert re.search(r"^ended_before +20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC$", done.stdout, re.M)
     assert (count(old_tasks, "tasks"), count(old_tasks, "kept_identities")) == (1, 3)
 
 
-@pytest.mark.parametrize("words", [(), ("--older-than", "1y")])
+@pytest.mark.parametrize("words", [(), ("--older-than", "1y"), ("--older-than", "1m")])
 def test_without_an_age_nothing_is_deleted(ctl_process, words):
     """There is no default; the answer shows how to write one."""
     refused = ctl_process("db", "prune", *words, DATABASE_URL="postgresql://127.0.0.1:1/none")

@@ -14,7 +14,7 @@ TASK_FIELDS = {
     "correlation_id", "parent_correlation_id", "total_steps", "pending_steps", "enqueued_steps",
     "in_progress_steps", "waiting_for_retry_steps", "completed_steps", "failed_steps",
     "cancelled_steps", "ready_steps", "execution_status", "recommended_action",
-    "completion_percentage", "health_status", "steps",
+    "completion_percentage", "health_status", "steps", "results",
 }  # fmt: skip
 STEP_FIELDS = {
     "step_uuid", "task_uuid", "name", "created_at", "updated_at", "completed_at", "results",
@@ -267,9 +267,13 @@ def test_failed_tasks_are_found_and_reset(create, task):
     assert {one["task_uuid"] for one in json.loads(shown.stdout)["items"]} >= {*uuids}
     assert json.loads(task("get", uuids[0], "--json").stdout)["status"] == "blocked_by_failures"
 
+    would = task("reset", *where, "--reason", "again", "--dry-run")
+    assert "would be reset" in would.stdout
+    assert "dry run, nothing was changed: " in would.stderr
+
     done = task("reset", *where, "--reason", "again")
     assert done.exit_code == 0
-    assert "done" in done.stderr
+    assert " reset" in done.stderr
     assert uuids[0] in done.stdout
     assert [task("watch", uuid).exit_code for uuid in uuids] == [7, 7]
 

@@ -38,9 +38,9 @@ def test_one_line_a_transition(task, gated):
     assert watched.stderr == ""
     lines = watched.stdout.splitlines()
     assert all(
-        re.match(r"\d\d:\d\d:\d\d\.\d{3}  (task|greet|judge)  \w+ → \w+", ln) for ln in lines
+        re.match(r"\d\d:\d\d:\d\d\.\d{3} UTC  (task|greet|judge)  \w+ → \w+", ln) for ln in lines
     )
-    moves = [line[14:] for line in lines]
+    moves = [line[18:] for line in lines]
     assert "greet  in_progress → complete  attempt 1" in moves
     assert moves[-1].startswith("task  ")
     assert moves[-1].endswith(" → complete")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -150,5 +151,6 @@ async def test_dead_letters(client: AsyncTaskerClient, conn: Any) -> None:
     opened = await client.update_dlq_investigation(entry, resolution_notes="n", reopen=True)
     assert opened["entry"]["resolution_status"] == "pending"
     assert (await client.get_dlq_stats())[0]["pending"] == 1
+    assert (await client.get_dlq_entry(entry))["resolution_notes"] == "n"
     with pytest.raises(TaskNotFoundError):
-        await client.get_dlq_entry(made["dlq_entry_uuid"])
+        await client.get_dlq_entry(UUID(int=7))

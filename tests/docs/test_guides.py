@@ -19,9 +19,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
+import httpx
 import psycopg
 import pytest
 import sqlalchemy
@@ -35,6 +36,9 @@ from tasker_core.errors import DuplicateTask
 from tasker_core.handlers.context import StepContext
 from tasker_core.handlers.discovery import handlers_in
 from tasker_core.handlers.registry import HandlerRegistry
+from tasker_core.server.app import create_app
+from tasker_core.server.run import Server
+from tasker_core.settings import Settings
 from tasker_core.step_handler.functional import decision_handler, step_handler
 from tasker_core.templates.load import parse_template
 from tasker_core.templates.model import TaskTemplate
@@ -491,3 +495,65 @@ async def test_money_is_moved_with_the_step(accounts, bench, clean_database, tit
     assert [row["cents"] for row in await accounts.fetch(read)] == [70, 30]
     if title == "orm":
         module.ENGINE.dispose()
+
+
+# --- call-from-fastapi.md -------------------------------------------------------------------
+
+
+async def test_a_durable_application(clean_database, conn, monkeypatch, tmp_path):
+    """The page's application places an order, waits for it, shows it, and lets nobody else in."""
+    guide = Guide("call-from-fastapi.md")
+    (tmp_path / "templates").mkdir()
+    (yaml,) = re.findall(r"^```yaml\n(.*?)^```", guide.text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "templates" / "ship_order.yaml").write_text(yaml)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", alchemy_url(clean_database, "asyncpg"))
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    handlers = module_of(guide.code("the handlers"))
+    monkeypatch.setitem(sys.modules, "shop.handlers", handlers)
+    await conn.execute("create table public.orders (number text primary key, cents int)")
+    module = module_of(guide.code("the application"))
+    transport = httpx.ASGITransport(module.app)
+    try:
+        async with (
+            module.app.router.lifespan_context(module.app),
+            httpx.AsyncClient(transport=transport, base_url="http://app") as http,
+        ):
+            placed = await http.post("/orders", json={"number": "A-1", "cents": 5})
+            done = await http.post("/orders/and-wait", json={"number": "A-2", "cents": 5})
+            path = f"/tasker/v1/tasks/{placed.json()['task']}"
+            stranger = await http.get(path)
+            known = await http.get(path, headers={"Authorization": "Bearer let-me-in"})
+    finally:
+        await module.engine.dispose()
+        await conn.execute("drop table public.orders")
+
+    assert (placed.status_code, done.status_code) == (202, 200)
+    assert done.json()["results"] == {"ship": {"parcel": "from shelf of A-2"}}
+    assert (stranger.status_code, known.status_code) == (401, 200)
+    assert known.json()["context"] == {"number": "A-1", "cents": 5}
+
+
+async def test_an_application_with_a_server_elsewhere(clean_database, conn, monkeypatch):
+    """A second click on the page's button is told so, and the first can be followed."""
+    guide = Guide("call-from-fastapi.md")
+    app = module_of(guide.code("create and follow tasks over http")).app
+    document = "name: refund\nnamespace_name: shop\nversion: 1.0.0\nsteps:\n"
+    flow = parse_template(document + "  - name: pay\n    handler: {callable: pay}\n").template
+    assert flow is not None
+    await register_template(conn, flow)
+    settings = Settings(database_url=clean_database, sweep_seconds=3600)
+    async with Server(create_app(settings), port=0) as server:
+        monkeypatch.setenv("TASKER_URL", server.url)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as http,
+        ):
+            refund = {"order_number": "A-1", "account": "1"}
+            first = await http.post("/refunds", json=refund)
+            second = await http.post("/refunds", json=refund)
+            followed = await http.get(f"/refunds/{first.json()['task']}")
+            nothing = await http.get(f"/refunds/{uuid4()}")
+
+    assert (first.status_code, second.status_code, nothing.status_code) == (202, 409, 404)
+    assert followed.json() == {"status": "steps_in_process", "percent": 0.0}

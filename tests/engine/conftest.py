@@ -11,6 +11,8 @@ from support.clock import Clock, installed
 from support.flows import Worker
 from support.invariants import check_history, check_invariants
 
+pytest.register_assert_rewrite("support.lockstep", "support.comparison")
+
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
 
 

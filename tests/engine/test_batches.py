@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 from support.flows import Worker, begin_one, done, failed, names, state, states, step_id
 from support.invariants import check_invariants
 from tasker_core.engine.claim import Claim
-from tasker_core.engine.dlq import DlqFilter, list_entries
+from tasker_core.engine.dlq import DlqEntry, DlqFilter, list_entries
 from tasker_core.engine.expand import plan_expansion
 from tasker_core.engine.finish import Finished
-from tasker_core.engine.operate import cancel_task, reset_step, resolve_step
+from tasker_core.engine.operate import cancel_task, reset_step, reset_task, resolve_step
+from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.sweep import sweep
+from tasker_core.engine.why import why
 from tasker_core.payload import decode, encode
 from tasker_core.states import StepState, TaskState
 from tasker_core.templates.load import parse_template
@@ -26,13 +29,19 @@ pytestmark = pytest.mark.usefixtures("consistent")
 BY = {"actor": "ann", "reason": "I looked"}
 
 
-def flow(parallelism: int, strategy: str = "continue_on_failure", on_failure: str = "halt"):
+def flow(
+    parallelism: int,
+    strategy: str = "continue_on_failure",
+    on_failure: str = "halt",
+    lifecycle: str = "{}",
+):
     """A batch beside a chain, and what joins the two."""
     report = parse_template(f"""
 name: batch
 namespace_name: shop
 version: 1.0.0
 on_failure: {on_failure}
+lifecycle: {lifecycle}
 steps:
   - {{name: analyze, type: batchable, handler: {{callable: x}}}}
   - name: work
@@ -98,14 +107,16 @@ async def test_no_more_run_at_a_time_than_parallelism_says(worker, begun):
 
 
 async def test_a_worker_that_retries_keeps_its_place(worker, begun, clock):
-    """A rest is a part of the work."""
-    await begun(flow(1), 2)
-    (first,) = await workers_of(worker)
+    """A rest is a part of the work, also when a sibling leaves."""
+    await begun(flow(2), 4)
+    first, second = await workers_of(worker)
     await worker.fail(first)
     assert await workers_of(worker) == []
+    await worker.succeed(second)
+    (third,) = await workers_of(worker)
     await clock.advance(1)
 
-    assert names(await workers_of(worker)) == ["work_001"]
+    assert names([third, *await workers_of(worker)]) == ["work_001", "work_003"]
 
 
 async def test_what_follows_a_batch_waits_for_all_of_it(conn, worker, begun):
@@ -166,6 +177,84 @@ async def test_isolate_puts_the_failed_ranges_aside(conn, worker, begun):
             for batch in ("001", "002")
         ]
     }
+
+
+async def test_what_is_told_of_failed_ranges_is_bounded(conn, worker, begun):
+    """The first hundred, and no long cursor: what fails after that costs no write."""
+    task = await begun(flow(200, "isolate"), 120)
+    claims = [claim for _ in range(2) for claim in await workers_of(worker)]
+    await conn.execute(
+        "update tasker.steps set checkpoint = json_build_object('cursor', repeat('x', $1)) "
+        "where name = 'work_001'",
+        2000,
+    )
+    await worker.fail(*claims[:101], retryable=False)
+    entry = await entry_of(conn, task)
+    ranges = entry.metadata["failed_ranges"]
+    assert [one["step"] for one in ranges] == [f"work_{n:03}" for n in range(1, 101)]
+    assert entry.metadata["has_more_ranges"] is True
+    assert ranges[0] == {"step": "work_001", "cursor": {"batch_id": "001"}, "checkpoint": None}
+
+    written = "select xmin from tasker.dlq_entries"
+    before = await conn.fetchval(written)
+    await worker.fail(*claims[101:], retryable=False)
+    assert await conn.fetchval(written) == before
+
+    for name in ("work_001", *(f"work_{n}" for n in range(102, 121))):
+        await reset_step(conn, task, await step_id(conn, task, name), **BY)
+    await worker.fail((await workers_of(worker))[-1], retryable=False)
+    told = [one["step"] for one in (await entry_of(conn, task)).metadata["failed_ranges"]]
+    assert (told[0], len(told)) == ("work_002", 100)
+
+
+@pytest.mark.parametrize("strategy", ["isolate", "fail_fast"])
+@pytest.mark.parametrize("action", ["dlq", "error"])
+async def test_a_limit_puts_the_ranges_aside_that_it_ends(
+    conn, worker, begun, clock, strategy, action
+):
+    """With the task's dead letter, if there is one, else with their own."""
+    own = flow(2, strategy, lifecycle=f"{{max_duration_minutes: 1, staleness_action: {action}}}")
+    task = await begun(own, 3)
+    await workers_of(Worker(conn, lease=timedelta(hours=1)))
+
+    await clock.advance(61)
+    await sweep(conn)
+
+    assert await state(conn, task) is TaskState.ERROR
+    if (strategy, action) == ("fail_fast", "error"):
+        assert await list_entries(conn, DlqFilter(task_uuid=task), limit=9) == []
+        return
+    metadata = (await entry_of(conn, task)).metadata
+    assert metadata.get("action") == ("task_timeout" if action == "dlq" else None)
+    told = [one["step"] for one in metadata.get("failed_ranges", [])]
+    assert told == (["work_001", "work_002"] if strategy == "isolate" else [])
+
+
+async def entry_of(conn: asyncpg.Connection, task: Any) -> DlqEntry:
+    (entry,) = await list_entries(conn, DlqFilter(task_uuid=task), limit=9)
+    return entry
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_worker_that_is_reset_waits_for_its_turn(conn, worker, begun, whole):
+    """Its batch is full: it is held as any other, and goes first when there is room."""
+    task = await begun(flow(2), 5)
+    first, second = await workers_of(worker)
+    await worker.fail(first, retryable=False)
+    (third,) = await workers_of(worker)
+
+    if whole:
+        await reset_task(conn, task, **BY)
+    else:
+        await reset_step(conn, task, await step_id(conn, task, "work_001"), **BY)
+    assert await workers_of(worker) == []
+    found = {one.name: one.cause for one in await why(conn, TemplateShelf(), task)}
+    assert found["work_001"] == "waits_for_batch"
+
+    await worker.succeed(second)
+    assert names(await workers_of(worker)) == ["work_001"]
+    await worker.succeed(third)
+    assert names(await workers_of(worker)) == ["work_004"]
 
 
 @pytest.mark.parametrize("strategy", ["continue_on_failure", "fail_fast"])
@@ -232,10 +321,8 @@ async def test_whatever_happens_the_bound_holds_and_the_task_ends(conn, worker, 
     task = await begin_one(conn, own)
     hands = [worker, Worker(conn), Worker(conn)]
     held: list[tuple[Worker, Claim]] = []
-    resets = 0
 
     async def move() -> None:
-        nonlocal resets
         hand = dice.choice(hands)
         own_claims = [claim for holder, claim in held if holder is hand]
         ends = dice.sample(own_claims, dice.randint(0, len(own_claims)))
@@ -257,7 +344,6 @@ async def test_whatever_happens_the_bound_holds_and_the_task_ends(conn, worker, 
         if broken and dice.random() < 0.3:
             await clock.advance(1)
             await reset_step(conn, task, await step_id(conn, task, dice.choice(broken)), **BY)
-            resets += 1
 
     for _ in range(300):
         if await state(conn, task) is TaskState.COMPLETE:
@@ -265,7 +351,7 @@ async def test_whatever_happens_the_bound_holds_and_the_task_ends(conn, worker, 
         await move()
         await clock.advance(1)
         alive = await alive_workers(conn, task)
-        assert alive <= bound + resets
+        assert alive <= bound
         await check_invariants(conn)
     assert await state(conn, task) is TaskState.COMPLETE
 

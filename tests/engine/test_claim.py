@@ -299,6 +299,23 @@ async def test_whatever_one_namespace_leaves_goes_to_the_others(conn, worker):
     assert claimed == [*sorted(flood)[:4], *sorted(few), *sorted(flood)[4:6]]
 
 
+@pytest.mark.parametrize("queued", [1, 5, 70])
+async def test_a_worker_that_serves_very_many_lanes_finds_the_work(conn, worker, queued):
+    """In few of them or in all, and in the order in which it names the namespaces."""
+    spaces = [f"space_{number:02}" for number in range(70)]
+    for space in spaces:
+        await begin_one(conn, template(namespace=space))
+    for claim in await worker.claim(100):
+        await worker.succeed(claim)
+    busy = spaces[:queued]
+    begun = [await begin_one(conn, template(namespace=space)) for space in busy]
+    worker.lanes = await served(conn, *reversed(spaces))
+
+    claimed = [claim.task_uuid for claim in await worker.claim(100)]
+
+    assert claimed == begun[::-1]
+
+
 async def served(conn, *namespaces):
     lanes = await list_lanes(conn)
     return [lane.lane for name in namespaces for lane in lanes if lane.namespace == name]

@@ -7,23 +7,25 @@ from uuid import uuid4
 
 import pytest
 
-from support.flows import CHAIN, begin, begin_one, state, template
+from support.flows import CHAIN, begin, begin_one, state, step_id, template
 from tasker_core.engine.dlq import (
     PRIORITY_WEIGHTS,
     DlqFilter,
     add_entry,
     count_entries,
     dlq_stats,
+    find_entry,
     get_entry,
     investigation_queue,
     list_entries,
     update_entry,
 )
 from tasker_core.engine.ids import new_uuid
-from tasker_core.engine.operate import cancel_task
+from tasker_core.engine.operate import cancel_task, reset_step
 from tasker_core.errors import (
     DlqEntryPending,
     InvalidRequest,
+    NotStorable,
     TransitionRefused,
     UnknownDlqEntry,
     UnknownTask,
@@ -113,6 +115,22 @@ async def test_only_reopening_makes_an_entry_pending_again(conn):
         await update_entry(conn, uuid4(), notes="n")
 
 
+async def test_what_is_kept_with_an_entry_is_bounded(conn):
+    """However often something is added; what the engine writes does not count."""
+    task = await begin_one(conn, template())
+    with pytest.raises(NotStorable, match="the limit is 65,536"):
+        await add_entry(conn, task, metadata={"x": "y" * 66_000}, **BY)
+    uuid = await add_entry(conn, task, metadata={"failed_ranges": ["y" * 60_000]}, **BY)
+    await update_entry(conn, uuid, metadata={"one": "y" * 60_000})
+
+    with pytest.raises(NotStorable, match="more than 65,536 bytes with what is there"):
+        await update_entry(conn, uuid, metadata={"two": "y" * 6_000}, notes="never")
+
+    entry = await update_entry(conn, uuid, metadata={"one": "short"})
+    assert entry.resolution_notes is None
+    assert set(entry.metadata) == {"entered_by", "reason", "failed_ranges", "one"}
+
+
 async def test_entries_are_filtered_and_counted(conn, clock):
     """By status, reason, namespace and task, the youngest first."""
     one, two = await begin(conn, template(), 2)
@@ -167,13 +185,49 @@ async def test_the_queue_weighs_the_reason_and_the_wait(conn, clock):
 
     queue = await investigation_queue(conn, limit=9)
 
-    assert [one.dlq_reason for one in queue] == list(PRIORITY_WEIGHTS)
-    assert [one.priority_score for one in queue] == [1010, 510, 110, 60, 20]
-    third = queue[2]
-    assert (third.original_state, third.task_state) == ("steps_in_process", "cancelled")
-    assert (third.namespace, third.name, third.seconds_in_state) == ("shop", "flow", 90)
-    assert third.in_dlq == timedelta(minutes=10)
+    assert [one.priority_score for one in queue] == [1010, 510, 60, 20, 110]
+    assert [one.is_repaired for one in queue] == [False] * 4 + [True]
+    last = queue[-1]
+    assert last.dlq_reason == DlqReason.STALENESS_TIMEOUT
+    assert (last.original_state, last.task_state) == ("steps_in_process", "cancelled")
+    assert (last.namespace, last.name, last.seconds_in_state) == ("shop", "flow", 90)
+    assert last.in_dlq == timedelta(minutes=10)
     assert len(await investigation_queue(conn, limit=2)) == 2
+
+
+async def test_a_reset_repairs_and_the_next_failure_undoes_it(conn, worker):
+    """What an operator put aside as it went on is not repaired by going on to its end."""
+    odd, failing = await begin(conn, template(), 2)
+    await add_entry(conn, odd, **BY)
+    claims = {claim.task_uuid: claim for claim in await worker.claim(2)}
+    await worker.fail(claims[failing], retryable=False)
+    await conn.execute("select tasker.enter_dlq($1, 'max_retries_exceeded', null)", failing)
+    await worker.succeed(claims[odd])
+
+    async def repaired():
+        queue = await investigation_queue(conn, limit=9)
+        return {one.task_uuid for one in queue if one.is_repaired}
+
+    assert await repaired() == set()
+    await reset_step(conn, failing, await step_id(conn, failing, claims[failing].name), **BY)
+    assert await repaired() == {failing}
+    await worker.fail(*await worker.claim(), retryable=False)
+    assert await repaired() == set()
+
+
+async def test_an_entry_is_found_by_its_task_too(conn, worker):
+    """The pending one goes before younger ones that are resolved."""
+    task = await begin_one(conn, template())
+    first = await add_entry(conn, task, **BY)
+    await update_entry(conn, first, status=D.CANCELLED, actor="ann")
+    second = await add_entry(conn, task, **BY)
+    await update_entry(conn, second, status=D.CANCELLED, actor="ann")
+    assert (await find_entry(conn, task)).dlq_entry_uuid == second
+    await update_entry(conn, first, reopen=True)
+    assert (await find_entry(conn, task)).dlq_entry_uuid == first
+    assert (await find_entry(conn, second)).dlq_entry_uuid == second
+    with pytest.raises(UnknownDlqEntry, match="no dead letter, and no task"):
+        await find_entry(conn, new_uuid())
 
 
 async def test_a_snapshot_of_a_large_task_is_bounded(conn, worker):

@@ -164,6 +164,19 @@ async def test_a_result_of_a_lease_that_was_taken_back_is_refused(conn, connect,
     assert (await get_step(conn, task, 1)).result == "in time"
 
 
+@pytest.mark.parametrize("error_type", ["worker_lost", "task_timeout", "cancelled"])
+@pytest.mark.parametrize("retryable", [True, False])
+async def test_a_handler_may_fail_with_the_engines_words(conn, worker, error_type, retryable):
+    """Who ended an attempt is told by the engine alone, not by what its error says."""
+    await begin_one(conn, template(retry=NO_REST))
+    error = encode({"message": "no", "error_type": error_type, "retryable": retryable})
+    end = replace(failed(await worker.claim_one(), retryable), error=error)
+
+    assert (await worker.finish(end)).refusals == []
+    assert (await worker.finish(end)).refusals == []
+    assert await conn.fetchval("select run_seconds from tasker.executions") is not None
+
+
 async def test_a_late_result_is_accepted_while_nobody_took_the_lease_back(conn, worker, clock):
     """No other worker has the step: the work is not thrown away."""
     task = await begin_one(conn, template())

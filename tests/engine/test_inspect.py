@@ -8,29 +8,22 @@ from uuid import uuid4
 import pytest
 
 from support.clock import START
-from support.flows import CHAIN, DIAMOND, begin, begin_one, by_name, failed, template
+from support.flows import CHAIN, DIAMOND, begin_one, by_name, failed, template
 from tasker_core.engine.ids import step_uuid
 from tasker_core.engine.inspect import (
-    TaskFilter,
-    count_tasks,
     get_step,
     get_task,
     list_attempts,
     list_steps,
-    list_tasks,
     list_transitions,
 )
 from tasker_core.engine.operate import cancel_task
 from tasker_core.errors import UnknownStep, UnknownTask
-from tasker_core.states import StepState, TaskState
+from tasker_core.states import StepState
 
 pytestmark = pytest.mark.usefixtures("consistent")
 
 S = StepState
-
-
-async def ids(conn, wanted: TaskFilter, *, limit=100, offset=0) -> list:
-    return [task.task_uuid for task in await list_tasks(conn, wanted, limit=limit, offset=offset)]
 
 
 async def test_a_task_counts_its_steps_by_state(conn, worker, clock):
@@ -106,47 +99,6 @@ async def test_what_does_not_exist_is_told(conn):
         await list_steps(conn, uuid4())
     with pytest.raises(UnknownStep):
         await get_step(conn, task, 2)
-
-
-async def test_tasks_are_listed_youngest_first_and_in_pages(conn):
-    """The pages do not overlap, and the total is that of all."""
-    tasks = sorted(await begin(conn, template(), 7), reverse=True)
-    everything = TaskFilter()
-
-    assert await ids(conn, everything) == tasks
-    assert await ids(conn, everything, limit=3) == tasks[:3]
-    assert await ids(conn, everything, limit=3, offset=6) == tasks[6:]
-    assert await ids(conn, everything, offset=50) == []
-    assert await count_tasks(conn, everything) == 7
-
-
-async def test_each_filter_narrows_the_list(conn, worker):
-    """One that everything fits leaves all; several must all fit."""
-    correlation = uuid4()
-    plain = await begin_one(conn, template())
-    special = await begin_one(
-        conn,
-        template(name="other", namespace="bank", version="2.0.0"),
-        initiator="ann",
-        source_system="web",
-        correlation_id=correlation,
-    )
-    await cancel_task(conn, plain, actor="ann", reason="-")
-
-    for wanted in (
-        {"states": [TaskState.STEPS_IN_PROCESS, TaskState.COMPLETE]},
-        {"namespace": "bank"},
-        {"name": "other"},
-        {"version": "2.0.0"},
-        {"initiator": "ann"},
-        {"source_system": "web"},
-        {"correlation_id": correlation},
-        {"namespace": "bank", "name": "other", "initiator": "ann"},
-    ):
-        assert await ids(conn, TaskFilter(**wanted)) == [special]
-        assert await count_tasks(conn, TaskFilter(**wanted)) == 1
-    assert await ids(conn, TaskFilter(namespace="bank", initiator="api")) == []
-    assert await ids(conn, TaskFilter(states=[TaskState.CANCELLED])) == [plain]
 
 
 async def test_transitions_are_in_the_order_of_time(conn, worker, clock):

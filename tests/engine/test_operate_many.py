@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -123,8 +123,31 @@ async def test_what_does_not_fit_any_more_is_left_alone(conn, worker):
     acted = await act_on_tasks(conn, "cancel", found, wanted=wanted, **BY)
 
     assert outcomes(acted) == ["skipped", "done"]
+    assert acted[0].detail == "it is steps_in_process, not blocked_by_failures"
     assert await state(conn, one) is TaskState.STEPS_IN_PROCESS
     assert await state(conn, two) is TaskState.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("wanted", "detail"),
+    [
+        (TaskSelection(namespace="bank"), "its namespace is shop, not bank"),
+        (TaskSelection(name="other"), "its name is flow, not other"),
+        (TaskSelection(version="9.9.9"), "its version is 1.0.0, not 9.9.9"),
+        (TaskSelection(failed_step="b"), "no step b of it is in error"),
+        (TaskSelection(error_type="x"), "no step of it is in error with error type x"),
+        (TaskSelection(created_before=datetime(2020, 1, 1, tzinfo=UTC)), "it was created at "),
+        (TaskSelection(created_after=datetime(2220, 1, 1, tzinfo=UTC)), "it was created at "),
+    ],
+)
+async def test_what_is_skipped_says_why(conn, worker, wanted, detail):
+    """Which of the wishes it does not meet, with what it has instead."""
+    (task,) = await failed_tasks(conn, worker, 1)
+    (acted,) = await act_on_tasks(conn, "reset", [task], wanted=wanted, **BY)
+    assert acted.outcome == "skipped"
+    assert acted.detail.startswith(detail)
+    (acted,) = await act_on_tasks(conn, "reset", [uuid4()], wanted=wanted, **BY)
+    assert acted.outcome == "not_found"
 
 
 async def test_what_another_operator_holds_is_looked_at_again(conn, connect, worker):

@@ -214,6 +214,7 @@ async def test_a_lost_attempt_is_told_by_the_sweep(conn, worker, clock):
         "order.failed permanent_failure",
         "order.ended always",
         {"name": "order.explained", "condition": "failure", "schema": {"required": ["why"]}},
+        {"name": "order.bare", "condition": "failure", "schema": {"maxProperties": 0}},
         {"name": "order.seen", "condition": "failure", "delivery_mode": "fast"},
         retry=TWICE,
     )
@@ -228,14 +229,23 @@ async def test_a_lost_attempt_is_told_by_the_sweep(conn, worker, clock):
     assert await told(conn, task) == [
         "order.stumbled",
         "order.ended",
+        "order.bare",
         "order.failed",
         "order.ended",
+        "order.bare",
     ]
-    last = (await outbox(conn))[-1]
+    *_, last, bare = await outbox(conn)
     event = decode(last["event"])
     step = await step_id(conn, task, "a")
     assert last["event_uuid"] == UUID(event["event_id"]) == event_uuid(step, 2, "order.ended")
-    assert event["payload"] == {}
+    assert event["payload"] == {
+        "step_name": "a",
+        "attempt": 2,
+        "error_type": "worker_lost",
+        "error_message": event["execution_result"]["error_message"],
+    }
+    assert event["payload"]["error_message"].startswith("the worker did not renew its lease")
+    assert decode(bare["event"])["payload"] == {}
     assert event["execution_result"]["error_type"] == "worker_lost"
     assert event["metadata"]["fired_by"] == "sweep"
 

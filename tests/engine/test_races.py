@@ -41,7 +41,7 @@ from tasker_core.engine.claim import Claim, list_lanes
 from tasker_core.engine.create import NewTask, create_tasks, identity_hash
 from tasker_core.engine.dlq import add_entry, get_entry, update_entry
 from tasker_core.engine.finish import Finished
-from tasker_core.engine.inspect import TaskFilter, count_tasks, list_attempts, list_tasks
+from tasker_core.engine.inspect import list_attempts
 from tasker_core.engine.operate import (
     cancel_task,
     complete_step,
@@ -51,6 +51,7 @@ from tasker_core.engine.operate import (
     resolve_task,
 )
 from tasker_core.engine.register import TemplateShelf, register_template
+from tasker_core.engine.search import TaskFilter, count_tasks, list_tasks
 from tasker_core.engine.sweep import sweep
 from tasker_core.errors import DlqEntryPending, DuplicateTask, TemplateChanged, TransitionRefused
 from tasker_core.states import DlqStatus, StepState, TaskState

@@ -19,11 +19,11 @@ from tasker_core.engine.claim import Claim
 from tasker_core.engine.create import NewTask, create_task
 from tasker_core.engine.dlq import add_entry, update_entry
 from tasker_core.engine.ids import step_uuid
-from tasker_core.engine.inspect import TaskFilter, count_tasks, list_tasks
 from tasker_core.engine.operate import cancel_task, reset_step, resolve_step
 from tasker_core.engine.register import TemplateShelf, register_template
 from tasker_core.engine.relay import confirm_events, drop_events, next_events, refuse_event
 from tasker_core.engine.retention import Pruned, Retention, count_prunable, prune_tasks
+from tasker_core.engine.search import TaskFilter, count_tasks, list_tasks
 from tasker_core.errors import DuplicateTask, UnknownTask
 from tasker_core.settings import Settings
 from tasker_core.states import DlqStatus

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from support.flows import (
     CHAIN,
@@ -45,6 +46,7 @@ HOUR = timedelta(hours=1)
 DURATION = {"max_duration_minutes": 10}
 IDLE = {"max_steps_in_process_minutes": 10}
 RETRY = {"max_waiting_for_retry_minutes": 10}
+GIVE_UP = {"give_up_after": 600}
 
 
 @pytest.fixture
@@ -195,6 +197,22 @@ async def test_a_blocked_task_is_given_up(conn, worker, clock):
     assert await entries(conn, task) == ["max_retries_exceeded"]
     await reset_step(conn, task, await step_id(conn, task, "a"), **BY)
     assert names(await worker.claim()) == ["a"]
+
+
+@pytest.mark.parametrize("limit", [GIVE_UP, {"lifecycle": RETRY}])
+async def test_an_operators_word_moves_no_other_limit(conn, worker, clock, limit):
+    """The time in a state goes on, unless the word has led out of it."""
+    flow = template({"a": [], "b": ["a"]}, retry={"max_attempts": 1 + (limit != GIVE_UP)}, **limit)
+    task = await begin_one(conn, flow)
+    await worker.finish(failed(await worker.claim_one(), rest=HOUR))
+    await clock.advance(300)
+    await resolve_step(conn, task, await step_id(conn, task, "b"), **BY)
+
+    await sweep_after(conn, clock, 4.9)
+    assert await state(conn, task) in (T.BLOCKED_BY_FAILURES, T.WAITING_FOR_RETRY)
+    await sweep_after(conn, clock, 0.1)
+
+    assert await state(conn, task) is T.ERROR
 
 
 # --- what keeps a task fresh ---------------------------------------------------------------
@@ -501,3 +519,31 @@ async def judge(conn, task, limits: dict[str, Any], now: datetime) -> str | None
     if found.state is not T.BLOCKED_BY_FAILURES and over(str(found.state), idle):
         return "staleness_timeout"
     return None
+
+
+async def test_what_a_sweep_ended_is_logged_once(conn, worker, clock):
+    """How many, and a handful of them: not for every look."""
+    for action in ("dlq", "error", "none"):
+        flow = template(lifecycle=DURATION | {"staleness_action": action}, name=action)
+        await begin(conn, flow, 6)
+    await clock.advance(660)
+
+    with capture_logs() as logs:
+        await sweep(conn)
+        await sweep(conn)
+
+    (line,) = [log for log in logs if log["event"] == "tasks_over_limit"]
+    assert (line["ended"], line["put_aside"], len(line["task_uuids"])) == (12, 6, 10)
+
+
+async def test_a_task_that_is_only_put_aside_is_told_once(conn, worker, clock):
+    """It goes on, is over its limit at the next look, too, and has its dead letter already."""
+    kept = {"staleness_action": "none", "auto_dlq_on_timeout": True}
+    task = await begin_one(conn, template(lifecycle=DURATION | kept))
+
+    with capture_logs() as logs:
+        for _ in range(3):
+            await sweep_after(conn, clock, 11)
+
+    (line,) = [log for log in logs if log["event"] == "tasks_over_limit"]
+    assert (line["ended"], line["put_aside"], line["task_uuids"]) == (0, 1, [str(task)])

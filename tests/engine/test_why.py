@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from uuid import uuid4
 
@@ -28,6 +29,7 @@ from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.sweep import sweep
 from tasker_core.engine.why import explain, why
 from tasker_core.errors import UnknownTask
+from tasker_core.payload import encode
 from tasker_core.states import TASK_TERMINAL, StepState
 from tasker_core.templates.load import parse_template
 
@@ -118,8 +120,46 @@ async def test_a_failure_blocks_what_could_run(conn, worker):
     }  # fmt: skip
     assert await told(conn, task, "b") == "failed for good after 1 attempt: handler_error: no"
     assert await told(conn, task, "c") == (
-        "blocked until b, which failed, is reset, resolved or completed"
+        "blocked until b (handler_error: no), which failed, is reset, resolved or completed"
     )
+    assert (await told(conn, task, "d")).startswith("waits for b (error: handler_error: no), c (")
+
+
+@pytest.mark.parametrize("strategy", ["continue_on_failure", "fail_fast"])
+async def test_only_what_blocks_is_named(conn, worker, strategy):
+    """Not a sibling in a batch whose failure its batch tolerates."""
+    task = await begin_one(conn, template({f"s{n}": [] for n in range(1, 6)}))
+    await conn.execute(
+        "update tasker.steps set batch_of = 99, failure_strategy = $1 where step_no <= 3", strategy
+    )
+    claims = {claim.name: claim for claim in await worker.claim()}
+    await worker.give_back(claims["s3"], claims["s5"])
+    await worker.fail(claims["s1"], claims["s2"], claims["s4"], retryable=False)
+
+    blocking = {
+        one.name: [step["name"] for step in one.detail["steps"]]
+        for one in await why(conn, TemplateShelf(), task)
+        if one.cause == "blocked_by_failures"
+    }
+
+    siblings = ["s1", "s2"] if strategy == "fail_fast" else []
+    assert blocking == {"s3": [*siblings, "s4"], "s5": ["s1", "s2", "s4"]}
+
+
+async def test_the_last_error_is_told_where_a_step_waits_for_another_try(conn, worker, clock):
+    """Of the step itself and of what comes after it, and no longer than it can be read."""
+    task = await begin_one(conn, template(CHAIN, retry={"max_attempts": 3}))
+    claim = await worker.claim_one()
+    await worker.finish(
+        replace(failed(claim), error=encode({"message": "x" * 999, "error_type": "Odd"}))
+    )
+
+    assert (await told(conn, task, "a")).endswith(f"1 attempt of 3 made: Odd: {'x' * 200}")
+    assert await told(conn, task, "b") == f"waits for a (waiting_for_retry: Odd: {'x' * 200})"
+
+    await clock.advance(60)
+    await worker.run("a")
+    assert await told(conn, task, "c") in ("waits for b (enqueued)", "waits for b (in_progress)")
 
 
 async def test_a_cancelled_task(conn, worker):

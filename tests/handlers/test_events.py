@@ -558,6 +558,32 @@ def test_errors_of_a_subscriber_go_to_its_hook(fail_in: str):
     assert [str(e) for e in errors] == [fail_in]
 
 
+def test_an_error_has_its_traceback_once(caplog: pytest.LogCaptureFixture):
+    """However often the event comes again; another event, or another error, has its own."""
+
+    class Failing(Listener):
+        durable = True
+        reason = "first"
+
+        def handle(self, event: dict[str, Any]) -> None:
+            raise RuntimeError(self.reason)
+
+    subscriber, told = Failing(), event().model_dump()
+    for reason in ("first", "first", "first", "second"):
+        subscriber.reason = reason
+        with pytest.raises(RuntimeError, match=reason):
+            subscriber.handle_durable_event(told)
+
+    lines = [(record.getMessage(), record.exc_info is None) for record in caplog.records]
+    said = f"subscriber Failing failed on {told['event_name']}: "
+    assert lines == [
+        (f"{said}first", False),
+        (f"{said}first, again", True),
+        (f"{said}first, again", True),
+        (f"{said}second", False),
+    ]
+
+
 async def test_subscribers_may_be_async_and_picky():
     """`before_handle` may pass an event over."""
 
@@ -620,3 +646,26 @@ def test_a_registry_takes_subscribers_only():
         registry.register(Listener())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Expected BaseSubscriber"):
         registry.register_instance(Listener)  # type: ignore[arg-type]
+
+
+def test_what_forgotten_modules_made_goes_and_the_rest_stays():
+    """As when `tasker-ctl dev` imports handlers anew."""
+    from tasker_core.handlers.events.anew import Earlier
+
+    PublisherRegistry.instance().register(Recorder(), "recorder")
+    SubscriberRegistry.instance().register(Listener)
+    EventBus.instance().subscribe("*", print)
+    EventBus.instance().subscribe("*", lambda event: None)
+    earlier = Earlier()
+    assert SubscriberRegistry.instance().list_registered()["classes"] == []
+    earlier.restore()
+    assert PublisherRegistry.instance().list_publishers() == ["recorder"]
+    assert EventBus.instance().subscriber_count == 2
+
+    Earlier().keep_but({"builtins"})
+    assert SubscriberRegistry.instance().list_registered()["classes"] == ["Listener"]
+    assert EventBus.instance().subscriber_count == 1
+    Earlier().keep_but({__name__})
+    assert SubscriberRegistry.instance().list_registered()["classes"] == []
+    assert PublisherRegistry.instance().list_publishers() == []
+    assert EventBus.instance().subscriber_count == 0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import httpx
+import pytest
 from fastapi import FastAPI
 
 from support.events import publishing, telling
@@ -13,6 +16,7 @@ from tasker_core.engine.claim import list_lanes
 from tasker_core.engine.ids import new_uuid
 from tasker_core.engine.lease import beat
 from tasker_core.engine.relay import next_events, refuse_event
+from tasker_core.observe import checks, gauges
 
 
 async def test_health_and_live_look_at_nothing(api: httpx.AsyncClient) -> None:
@@ -29,7 +33,9 @@ async def test_ready_when_database_and_schema_are(api: httpx.AsyncClient) -> Non
     document = reply.json()
 
     assert (reply.status_code, document["status"]) == (200, "ready")
-    assert set(document["checks"]) == {"database", "schema", "workers", "events"}
+    assert list(document["checks"]) == [
+        *("database", "schema", "workers", "sweep", "events", "transactions", "pool", "load"),
+    ]
     for check in document["checks"].values():
         assert (check["status"], check["message"]) == ("healthy", None)
         assert check["duration_ms"] >= 0
@@ -106,3 +112,37 @@ async def test_a_stopping_server_is_not_ready(api: httpx.AsyncClient, app: FastA
 
     assert (reply.status_code, reply.json()["status"]) == (503, "not_ready")
     assert reply.json()["info"]["operational_state"] == "GracefulShutdown"
+
+
+async def test_what_the_sweep_has_not_taken_back_degrades(
+    api: httpx.AsyncClient, conn: Any
+) -> None:
+    """After a minute, with how long it has waited."""
+    await begin_one(conn, template())
+    await Worker(conn).claim_one()
+    fresh = (await api.get("/health/ready")).json()["checks"]["sweep"]
+    await conn.execute("update tasker.leases set ends_at = now() - interval '5 minutes'")
+    late = (await api.get("/health/ready")).json()
+
+    assert fresh["status"] == "healthy"
+    assert (late["status"], late["checks"]["sweep"]["status"]) == ("ready", "degraded")
+    assert "has waited for 30" in late["checks"]["sweep"]["message"]
+
+
+async def test_whoever_holds_back_vacuum_is_named(
+    api: httpx.AsyncClient, clean_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By pid and application, with the age; a session that only waits holds nothing."""
+    monkeypatch.setattr(checks, "TRANSACTION_LASTS_AT_MOST", timedelta(0))
+    monkeypatch.setattr(gauges, "LONG_TRANSACTION", timedelta(0))
+    named = {"application_name": "nightly report"}
+    holder = await asyncpg.connect(clean_database, server_settings=named)
+    before = (await api.get("/health/detailed")).json()["checks"]["transactions"]
+    await holder.execute("begin isolation level repeatable read; select 1 from tasker.tasks")
+    held = (await api.get("/health/detailed")).json()["checks"]["transactions"]
+    pid = holder.get_server_pid()
+    await holder.close()
+
+    assert "nightly report" not in (before["message"] or "")
+    assert held["status"] == "degraded"
+    assert f"pid {pid} (nightly report), idle in transaction, for 0 seconds" in held["message"]

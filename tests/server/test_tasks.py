@@ -385,7 +385,12 @@ async def test_why_tells_a_cause_for_each_step(
     ]
     assert causes[0]["step_uuid"] == str(await step_id(conn, task_uuid, "a"))
     assert causes[0]["explanation"] == "failed for good after 1 attempt: handler_error: no"
-    assert causes[1]["detail"] == {"count": 1, "steps": [{"name": "a", "state": "error"}]}
+    error = {"error_type": "handler_error", "message": "no"}
+    assert causes[1]["detail"] == {
+        "count": 1,
+        "steps": [{"name": "a", "state": "error", "error": error}],
+    }
+    assert causes[2]["detail"] == {"count": 1, "steps": [{"name": "b", "state": "pending"}]}
 
 
 # --- list -------------------------------------------------------------------------------
@@ -407,6 +412,7 @@ async def test_list_gives_pages_of_the_youngest_first(api: httpx.AsyncClient, co
         "total_pages": 2,
         "has_next": True,
         "has_previous": False,
+        "next_cursor": first["pagination"]["next_cursor"],
     }
     assert (second["pagination"]["has_next"], second["pagination"]["has_previous"]) == (False, True)
     assert (beyond["tasks"], beyond["pagination"]["total_count"]) == ([], 3)
@@ -425,6 +431,7 @@ async def test_an_empty_list_is_no_error(api: httpx.AsyncClient) -> None:
         "total_pages": 0,
         "has_next": False,
         "has_previous": False,
+        "next_cursor": None,
     }
 
 

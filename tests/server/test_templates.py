@@ -94,3 +94,50 @@ async def test_an_unknown_template_is_404(api: httpx.AsyncClient) -> None:
 async def test_a_name_that_cannot_be_is_400(api: httpx.AsyncClient) -> None:
     """PostgreSQL has no NUL; it is never asked."""
     refused(await api.get("/v1/templates/shop/%00/1.0.0"), 400, "BAD_REQUEST")
+
+
+@pytest.mark.usefixtures("registered")
+async def test_the_versions_of_a_template_are_listed(api: httpx.AsyncClient) -> None:
+    """The newest first."""
+    document = (await api.get("/v1/templates/shop/flow")).json()
+
+    assert [one["version"] for one in document["versions"]] == ["1.10.0", "1.0.0"]
+
+
+async def test_what_a_context_must_look_like_is_json_schema(
+    api: httpx.AsyncClient, conn: Any
+) -> None:
+    """With the fields that the task handler's validation wants besides."""
+    handler = {"initialization": {"input_validation": {"required_fields": ["a", "b"]}}}
+    schema = {"type": "object", "required": ["a"]}
+    flow = template(input_schema=schema, task_handler=handler | {"callable": "x"})
+    await register_template(conn, flow)
+    reply = await api.get("/v1/templates/shop/flow/1.0.0/input-schema")
+
+    assert reply.json() == {"type": "object", "required": ["a", "b"]}
+    assert reply.headers["content-type"] == "application/schema+json"
+
+
+@pytest.mark.parametrize(
+    ("content", "valid", "codes"),
+    [
+        (
+            b"name: x\nnamespace_name: s\nversion: 1.0.0\n"
+            b"steps:\n- {name: a, handler: {callable: a}}",
+            True,
+            [],
+        ),
+        (b"name: x\nsteps: [{name: a", False, None),
+        (b'{"name": "x", "version": "1.0.0", "steps": []}', False, None),
+    ],
+)
+async def test_a_template_is_checked_without_registering_it(
+    api: httpx.AsyncClient, conn: Any, content: bytes, valid: bool, codes: Any
+) -> None:
+    """200 whatever is found; each finding has its place."""
+    reply = await api.post("/v1/templates/validate", content=content)
+    document = reply.json()
+
+    assert (reply.status_code, document["valid"], not document["errors"]) == (200, valid, valid)
+    assert all(one["message"] and one["code"] for one in document["errors"])
+    assert await conn.fetchval("select count(*) from tasker.templates") == 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 from uuid import UUID
 
 import asyncpg
 import psycopg
 import sqlalchemy
+from fastapi import FastAPI
 from psycopg.rows import DictRow
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -34,6 +35,8 @@ from tasker_core import (
 )
 from tasker_core.client import (
     AsyncTaskerClient,
+    BulkCreateItem,
+    BulkCreateResponse,
     HealthResponse,
     PaginationInfo,
     StepAuditResponse,
@@ -45,12 +48,16 @@ from tasker_core.client import (
     TaskerClient,
     TaskerClientError,
     TaskerConnectionError,
+    TaskEvent,
     TaskListResponse,
     TaskNotFoundError,
     TaskResponse,
     TaskValidationError,
     TaskWaitTimeout,
 )
+from tasker_core.fastapi import NewTask as WebNewTask
+from tasker_core.fastapi import Tasker, Tasks
+from tasker_core.fastapi import TaskResponse as WebTaskResponse
 from tasker_core.transactional import (
     NewTask,
     create_task,
@@ -109,6 +116,19 @@ try:
         acted = client.act_on_tasks("reset", where={"failed_step": "pay"}, reason="mended")
         assert_type(acted, TaskActionsResponse)
         assert_type(acted.items, list[TaskActionOutcome])
+        quick = client.create_task("order", idempotency_key="7", wait=10, or_get=True)
+        assert_type(quick.results, dict[str, Any] | None)
+        assert_type(client.wait(quick.task_uuid, timeout=60), TaskResponse)
+        many = client.create_tasks([{"name": "order"}], atomic=True)
+        assert_type(many, BulkCreateResponse)
+        assert_type(many.items, list[BulkCreateItem])
+        for event in client.watch(quick.task_uuid, since="0"):
+            assert_type(event, TaskEvent)
+        assert_type(next(client.watch_all(namespace="shop", state="complete")).data, dict[str, Any])
+        assert_type(list(client.iter_tasks(active=True)), list[TaskResponse])
+        assert_type(client.draw_task(quick.task_uuid, "dot"), str)
+        assert_type(client.get_task_audit(quick.task_uuid), list[dict[str, Any]])
+        assert_type(client.list_workers(), dict[str, Any])
 except (
     TaskNotFoundError,
     TaskConflictError,
@@ -125,7 +145,10 @@ except TaskerClientError as failed:
 async def order() -> TaskResponse:
     async with AsyncTaskerClient("http://127.0.0.1:8080") as client:
         task = await client.create_task("order", namespace="shop", context={"cents": 3})
-        return await client.wait_for_completion(task.task_uuid)
+        async for event in client.watch(task.task_uuid):
+            assert_type(event, TaskEvent)
+        assert_type(await client.create_tasks([{"name": "order"}]), BulkCreateResponse)
+        return await client.wait(task.task_uuid)
 
 
 assert_type(asyncio.run(order()), TaskResponse)
@@ -166,3 +189,23 @@ async def in_an_async_transaction(
     for each in (one, two, three):
         assert_type(await create_task_async(each, "order", {}, correlation_id=UUID(int=0)), UUID)
     assert_type(await create_tasks_async(two, (NewTask(name="order"),)), list[UUID])
+
+
+# --- durable FastAPI ----------------------------------------------------------------------
+
+
+async def get_connection() -> asyncpg.Connection[asyncpg.Record]:
+    return await asyncpg.connect()
+
+
+tasker = Tasker(session=get_connection, handlers="shop.handlers", templates=["templates"])
+web = FastAPI(lifespan=tasker.lifespan)
+web.include_router(tasker.router(authenticate=None), prefix="/tasker")
+
+
+@web.post("/orders")
+async def place(tasks: Annotated[Tasks, tasker.tasks]) -> WebTaskResponse:
+    task_uuid = await tasks.create("order", {"cents": 3}, namespace="shop")
+    assert_type(task_uuid, UUID)
+    assert_type(await tasks.create_many([WebNewTask(name="order")]), list[UUID])
+    return await tasker.wait(task_uuid, seconds=5)

@@ -6,6 +6,8 @@ public types.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import MutableMapping
 from typing import Any, assert_type
 from uuid import UUID, uuid4
 
@@ -53,6 +55,7 @@ from tasker_core.batch_processing import BatchAggregationScenario, BatchWorkerCo
 from tasker_core.domain_events import PublishContext, StepEventContext, StepResult
 from tasker_core.errors.error_classifier import get_classifier
 from tasker_core.handlers.events import publish_step_events
+from tasker_core.logging import StepFields, add_step_fields
 from tasker_core.step_handler import ApiHandler, ApiResponse
 from tasker_core.step_handler import mixins as handler_mixins
 from tasker_core.types import (
@@ -247,6 +250,8 @@ assert_type(get_classifier(), ErrorClassifier)
 assert_type(ErrorClassifier().classify(OSError())["retryable"], bool)
 log_info("charged", {"amount": 3})
 log_info("charged", LogContext(namespace="shop"))
+assert_type(StepFields().filter(logging.makeLogRecord({})), bool)
+assert_type(add_step_fields(None, "info", {"event": "charged"}), MutableMapping[str, Any])
 assert_type(StepContext().task_sequence_step, TaskSequenceStepWrapper)
 assert_type(TemplateParser.extract_handler_callables("order.yaml"), list[str])
 assert_type(HandlerDiscovery.discover_all_handlers("config/tasks"), list[str])

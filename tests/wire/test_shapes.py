@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from tasker_core import client
-from tasker_core.wire import actions, steps, tasks
+from tasker_core.wire import actions, bulk, events, steps, tasks
 
 PAIRS: list[tuple[type[BaseModel], Any]] = [
     (tasks.TaskResponse, client.TaskResponse),
@@ -18,6 +18,9 @@ PAIRS: list[tuple[type[BaseModel], Any]] = [
     (tasks.StepCause, client.StepCause),
     (actions.TaskActionsResponse, client.TaskActionsResponse),
     (actions.TaskActionOutcome, client.TaskActionOutcome),
+    (bulk.BulkCreateItem, client.BulkCreateItem),
+    (bulk.BulkCreateResponse, client.BulkCreateResponse),
+    (events.EventResponse, client.TaskEvent),
     (steps.StepResponse, client.StepResponse),
     (steps.StepAudit, client.StepAuditResponse),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -22,6 +23,7 @@ from tasker_core.event_rules import event_uuid
 from tasker_core.handlers.result import StepHandlerResult
 from tasker_core.payload import decode
 from tasker_core.worker import prepare
+from tasker_core.worker.attempt import Attempt
 
 TWICE = {"max_attempts": 2, "backoff": "none"}
 
@@ -97,6 +99,37 @@ async def test_an_outcome_and_its_events_are_recorded_together(bench, handler):
     assert event["payload"] == event["execution_result"]["result"] == {"total": 12}
     assert event["metadata"]["step_name"] == "a"
     assert event["metadata"]["task_uuid"] == str(task)
+
+
+@pytest.mark.parametrize("delivery", ["durable", "fast"])
+async def test_a_result_that_the_database_refuses_is_told_as_a_failure(
+    bench, monkeypatch, delivery
+):
+    """What the step declares for a success is not published then."""
+    honest = Attempt._write
+    seen = []
+    EventBus.instance().subscribe("*", lambda event: seen.append(event.event_name))
+
+    def slips(self, result, seconds, max_bytes):
+        made = honest(self, result, seconds, max_bytes)
+        return replace(made, result="{broken")
+
+    monkeypatch.setattr(Attempt, "_write", slips)
+    await bench.worker({"a": taken})
+
+    flow = publishing(
+        {"name": "order.taken", "delivery_mode": delivery},
+        {"name": "order.failed", "condition": "permanent_failure", "delivery_mode": delivery},
+    )
+    state, task = await bench.run(flow)
+
+    assert state == "blocked_by_failures"
+    if delivery == "fast":
+        await eventually(lambda: seen == ["order.failed"])
+        return
+    (row,) = await outbox(bench.conn, task)
+    assert row["name"] == "order.failed"
+    assert decode(row["event"])["execution_result"]["error_type"] == "invalid_result"
 
 
 async def test_each_attempt_tells_its_own(bench):
@@ -335,6 +368,39 @@ async def test_subscribers_that_have_stopped_lose_nothing(bench):
     subscriber.start()
 
     await eventually(lambda: len(subscriber.heard) == 1)
+
+
+async def test_durable_events_wait_while_subscribers_change(bench):
+    """Those that came meanwhile go to who is there afterwards, and to nobody else."""
+    earlier, later = Collecting(), Collecting()
+    SubscriberRegistry.instance().register_instance(earlier)
+    worker = await bench.worker({"a": taken})
+    async with worker.changing():
+        await bench.run(publishing("order.taken"))
+        assert await told(bench.conn) == ["order.taken"]
+        SubscriberRegistry._instance = None
+        SubscriberRegistry.instance().register_instance(later)
+        worker.use(worker._plans.registry)
+
+    await eventually(lambda: len(later.heard) == 1)
+    assert (earlier.heard, earlier.active) == ([], False)
+
+
+async def test_the_first_durable_subscriber_may_come_later(bench):
+    """The worker begins to relay, and ends it when the last one goes."""
+    worker = await bench.worker({"a": taken})
+    await bench.run(publishing("order.taken"))
+    subscriber = Collecting()
+    async with worker.changing():
+        SubscriberRegistry.instance().register_instance(subscriber)
+        worker.use(worker._plans.registry)
+    await eventually(lambda: len(subscriber.heard) == 1)
+
+    async with worker.changing():
+        SubscriberRegistry._instance = None
+        worker.use(worker._plans.registry)
+    await bench.run(publishing("order.taken"))
+    assert await told(bench.conn) == ["order.taken"]
 
 
 async def test_with_a_broker_subscribers_do_not_take_its_events(bench):

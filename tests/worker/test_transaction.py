@@ -24,6 +24,7 @@ from tasker_core.handlers.batch import Batchable
 from tasker_core.handlers.context import StepContext
 from tasker_core.handlers.decision import DecisionHandler
 from tasker_core.handlers.result import StepHandlerResult
+from tasker_core.handlers.transaction import StepTransaction
 from tasker_core.templates.load import parse_template
 from tasker_core.worker import sessions, transaction
 
@@ -668,6 +669,14 @@ def test_without_a_database_there_is_no_transaction():
     """A context for unit tests says what to do instead."""
     with pytest.raises(TransactionMisuse, match="no database behind this context"):
         StepContext.for_testing().transaction()
+
+
+def test_a_transaction_without_its_block_says_what_to_write():
+    """It has nothing that a connection has."""
+    transaction = StepTransaction(None)
+    with pytest.raises(TransactionMisuse, match=r"`async with context\.transaction\(\) as conn:`"):
+        transaction.execute("select 1")
+    assert not hasattr(transaction, "__len__")
 
 
 async def test_a_session_is_clean_when_the_next_one_gets_it(bench, kind, entries):

@@ -62,7 +62,7 @@ async def test_a_lost_lease_ends_the_attempt(bench, colour):
     await eventually(begun.is_set)
     # as if this worker had been frozen for longer than its lease
     await bench.conn.execute("update tasker.leases set ends_at = now() - interval '1 s'")
-    assert await bench.conn.fetchval("select tasker.sweep()") == 1
+    assert await bench.conn.fetchval("select taken_back from tasker.sweep()") == 1
 
     assert await bench.settled(task) == "complete"
     if colour == "async":

@@ -136,12 +136,34 @@ def _act(
         "total": len(items),
         "counts": counts,
     }
-    out.data(document, lambda: actions_view(items))
-    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
-    out.note(f"{'dry run: ' if dry_run else ''}{told or 'no such tasks'}")
+    words = _words(action, dry_run)
+    out.data(document, lambda: actions_view(items, words))
+    told = ", ".join(f"{count} {words[outcome]}" for outcome, count in counts.items() if count)
+    nothing = "dry run, nothing was changed: " if dry_run else ""
+    out.note(f"{nothing}{told or 'no such tasks'}")
     if counts["refused"] or counts["not_found"]:
         lone = len(items) == 1 and counts["not_found"]
         raise typer.Exit(ExitCode.NOT_FOUND if lone else ExitCode.FAILED)
+
+
+def _words(action: Action, dry_run: bool) -> dict[str, str]:
+    """Say what became of a task, or would, for each outcome."""
+    done = {"cancel": "cancelled", "resolve": "resolved", "reset": "reset"}[action]
+    if not dry_run:
+        return {
+            "done": done,
+            "unchanged": "unchanged",
+            "skipped": "skipped",
+            "refused": "refused",
+            "not_found": "not found",
+        }
+    return {
+        "done": f"would be {done}",
+        "unchanged": "would stay as it is",
+        "skipped": "would be skipped",
+        "refused": "would be refused",
+        "not_found": "not found",
+    }
 
 
 def _asks(out: Output, action: Action, items: list[TaskActionOutcome]) -> bool:
@@ -155,7 +177,7 @@ def _asks(out: Output, action: Action, items: list[TaskActionOutcome]) -> bool:
     else:
         from tasker_core.cli.views import actions_view
 
-        out.console(error=True).print(actions_view(meant[:20]))
+        out.console(error=True).print(actions_view(meant[:20], _words(action, True)))
         more = f" ({len(meant) - 20} more)" if len(meant) > 20 else ""
         confirm(f"{action} {len(meant)} tasks{more}?")
     return True

@@ -16,7 +16,7 @@ from typing import Any
 
 import typer
 
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_UNIT_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _OLDEST_SECONDS = 36_500 * 86_400
 
 
@@ -100,7 +100,7 @@ def template_name(
 
 
 def read_age(text: str | None, days: float | None, option: str = "--older-than") -> timedelta:
-    """Read an age: a number with s, m, h, d or w; else so many days.
+    """Read an age: a number with s, min, h, d or w; else so many days.
 
     >>> str(read_age("1.5d", None)), str(read_age(None, 30))
     ('1 day, 12:00:00', '30 days, 0:00:00')
@@ -114,10 +114,16 @@ def read_age(text: str | None, days: float | None, option: str = "--older-than")
                 f"how old? write {option} 30d, or set retention_days", param_hint=option
             )
         return timedelta(days=days)
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", text)
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(s|min|h|d|w|m)", text)
+    if found is not None and found[2] == "m":
+        raise typer.BadParameter(
+            f"{text!r} may be minutes or months; write {found[1]}min, or a number of days "
+            f"such as 30d",
+            param_hint=option,
+        )
     if found is None or float(found[1]) * _UNIT_SECONDS[found[2]] > _OLDEST_SECONDS:
         raise typer.BadParameter(
-            f"{text!r} is no age up to 100 years; write a number and a unit, such as 90m, 12h, "
+            f"{text!r} is no age up to 100 years; write a number and a unit, such as 90min, 12h, "
             f"30d or 4w",
             param_hint=option,
         )

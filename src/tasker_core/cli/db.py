@@ -86,7 +86,7 @@ def prune(
         str | None,
         typer.Option(
             metavar="AGE",
-            help="How long ago they ended at least, such as 30d, 12h or 1.5d.",
+            help="How long ago they ended at least, such as 30d, 12h, 90min or 1.5d.",
             show_default="retention_days",
         ),
     ] = None,
@@ -111,10 +111,16 @@ def prune(
     settings = read_settings(out, database_url=database_url)
     age = read_age(older_than, settings.retention_days)
     keeps = keep_identities or settings.retention_keeps_identities
-    asks = not (dry_run or yes) and sys.stdin.isatty()
-    count = asyncio.run(run(out, settings, age, keeps=keeps, dry_run=dry_run, asks=asks))
+    asks = not (dry_run or yes)
+    if asks and not sys.stdin.isatty():
+        raise typer.BadParameter(
+            "nobody can be asked here; --yes deletes unasked, --dry-run only counts",
+            param_hint="--yes",
+        )
+    count, before = asyncio.run(run(out, settings, age, keeps=keeps, dry_run=dry_run, asks=asks))
     facts = {
         "older_than_days": age / timedelta(days=1),
+        "ended_before": before,
         "dry_run": dry_run,
         "keeps_identities": keeps,
         "tasks": count,

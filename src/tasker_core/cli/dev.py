@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasker_core.cli import handlers as handler_packages
+from tasker_core.cli import whereabouts
 from tasker_core.cli.db import DatabaseUrl, address, read_settings
 from tasker_core.cli.output import Output
 from tasker_core.cli.processes import (
@@ -25,6 +26,7 @@ from tasker_core.cli.processes import (
 )
 
 if TYPE_CHECKING:
+    from tasker_core.cli.reload import TemplateFiles
     from tasker_core.db import Database
     from tasker_core.worker.loop import AsyncWorker
 
@@ -53,7 +55,7 @@ def dev(
             metavar="DIR",
             exists=True,
             help="Task templates; may be repeated.",
-            show_default="TASKER_TEMPLATE_PATH, templates, config/tasks …",
+            show_default="TASKER_TEMPLATE_PATH, templates, config/tasks …, else the templates here",
         ),
     ] = None,
     host: Host = None,
@@ -96,12 +98,14 @@ def dev(
             worker = AsyncWorker(database, settings, registry)
             await worker.start()
             stack.push_async_callback(worker.stop, drain_seconds=DRAIN_SECONDS)
-            beside = {"the look for missing handlers": _tell_unserved(worker, out)}
+            beside = {"the look for missing handlers": _tell_unserved(worker, files, out)}
             if reload:
                 code = HandlerCode(out, packages, here, registry)
-                beside["the watch on handlers"] = watch_code(code, worker.use, out)
+                beside["the watch on handlers"] = watch_code(code, worker, out)
                 beside["the watch on templates"] = watch_templates(files, out)
             stack.push_async_callback(_end, [_begin(*one, out) for one in beside.items()])
+            if not stack.enter_context(whereabouts.published(server.url)):
+                out.note(f"other commands find this server with TASKER_URL={server.url}")
             ready(
                 out,
                 url=server.url,
@@ -119,10 +123,21 @@ def _detect_templates(configured: Path | None) -> list[Path]:
     from tasker_core.templates.load import find_template_directory
 
     found = find_template_directory(configured)
-    if found is None:
-        return []
     here = Path.cwd()
+    if found is None:  # templates beside the handlers, as they are generated
+        return [
+            Path(file.name)
+            for file in sorted([*here.glob("*.yaml"), *here.glob("*.yml")])
+            if {"name:", "steps:"} <= {line.split(" ")[0] for line in _lines(file)}
+        ]
     return [found.relative_to(here) if found.is_relative_to(here) else found]
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
 
 
 def _tell_missing(out: Output, packages: list[str], directories: list[Path]) -> None:
@@ -150,12 +165,22 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _tell_unserved(worker: AsyncWorker, out: Output) -> None:
-    """Say which handlers are missing, whenever that changes."""
+async def _tell_unserved(worker: AsyncWorker, files: TemplateFiles, out: Output) -> None:
+    """Say which handlers are missing, and when they are there, whenever that changes.
+
+    A lane that no template names any more is told only while a step waits for it.
+    """
     told: set[str] = set()
     while True:
-        missing = {f"{lane.namespace}: {lane.callable}" for lane in worker.unserved}
-        for lane in sorted(missing - told):
-            out.warn(f"no handler for {lane}; its steps wait")
+        unserved = {f"{lane.namespace}: {lane.callable}": lane for lane in worker.unserved}
+        missing = {
+            name
+            for name, lane in unserved.items()
+            if lane.is_awaited or (lane.namespace, lane.callable) in files.callables
+        }
+        for name in sorted(missing - told):
+            out.warn(f"no handler for {name}; its steps wait")
+        for name in sorted(told - unserved.keys()):
+            out.note(f"there is a handler for {name} now; its steps go on")
         told = missing
         await asyncio.sleep(LOOK_SECONDS)

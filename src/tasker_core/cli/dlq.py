@@ -12,6 +12,7 @@ from tasker_core.cli.arguments import read_object
 from tasker_core.cli.connect import connect
 from tasker_core.cli.output import Output, fields, table
 from tasker_core.cli.steps import OPERATOR, Reason, TaskUuid
+from tasker_core.cli.views import moment
 from tasker_core.states import DlqReason, DlqStatus
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 dlq_app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-EntryUuid = Annotated[UUID, typer.Argument(metavar="ENTRY_UUID", help="The dead letter.")]
+EntryUuid = Annotated[
+    UUID, typer.Argument(metavar="UUID", help="The dead letter, or the task that has it.")
+]
 Metadata = Annotated[
     str | None, typer.Option(metavar="JSON", help="Facts to keep with it, an object.")
 ]
@@ -69,12 +72,14 @@ def list_(
 
 
 @dlq_app.command()
-def get(ctx: typer.Context, task_uuid: TaskUuid) -> None:
-    """Show the youngest dead letter of a task, with the task as it was then."""
+def get(ctx: typer.Context, uuid: EntryUuid) -> None:
+    """Show a dead letter, with the task as it was then; of a task, the pending one first."""
     out: Output = ctx.obj
     with connect(out) as client:
-        found = client.get_dlq_entry(task_uuid)
+        found = client.get_dlq_entry(uuid)
     out.data(found, lambda: _entry_view(found))
+    if found["resolution_status"] == "pending":
+        out.note(f"close it: {_close(found['dlq_entry_uuid'])}")
 
 
 @dlq_app.command()
@@ -150,11 +155,15 @@ def queue(
     ctx: typer.Context,
     limit: Annotated[int, typer.Option("--limit", "-l", min=1, max=1000, help="How many.")] = 10,
 ) -> None:
-    """List the pending dead letters, the most urgent first."""
+    """List the pending dead letters, the most urgent first, those of repaired tasks last."""
     out: Output = ctx.obj
     with connect(out) as client:
         found = client.get_investigation_queue(limit=limit)
     out.data(_items(found, limit), lambda: _queue_view(found))
+    repaired = [one["dlq_entry_uuid"] for one in found if one["is_repaired"]]
+    if repaired:
+        which = repaired[0] if len(repaired) == 1 else "ENTRY"
+        out.note(f"{len(repaired)} of them repaired; close such a one: {_close(which)}")
 
 
 @dlq_app.command()
@@ -179,6 +188,10 @@ _COUNTERS = {
 }
 
 
+def _close(entry: str) -> str:
+    return f"tasker-ctl dlq update {entry} --status manually_resolved"
+
+
 def _items(found: list[dict[str, Any]], limit: int) -> dict[str, Any]:
     return {"items": found, "total": len(found), "limit": limit, "offset": 0}
 
@@ -199,7 +212,7 @@ def _template(snapshot: dict[str, Any]) -> str | None:
 
 def _entries_view(entries: list[dict[str, Any]]) -> Table:
     return table(
-        ("ENTRY", "TASK", "TEMPLATE", "REASON", "STATUS", "SINCE"),
+        ("ENTRY", "TASK", "TEMPLATE", "REASON", "STATUS", "TASK IS", "SINCE"),
         [
             (
                 entry["dlq_entry_uuid"],
@@ -207,7 +220,8 @@ def _entries_view(entries: list[dict[str, Any]]) -> Table:
                 _template(entry["task_snapshot"]),
                 entry["dlq_reason"],
                 entry["resolution_status"],
-                entry["dlq_timestamp"],
+                entry["task_state"] or "gone",
+                moment(entry["dlq_timestamp"]),
             )
             for entry in entries
         ],
@@ -218,6 +232,8 @@ def _entry_view(entry: dict[str, Any]) -> RenderableType:
     from rich.console import Group
 
     snapshot = entry["task_snapshot"]
+    metadata = dict(entry["metadata"] or {})
+    ranges = metadata.pop("failed_ranges", None)
     facts = fields(
         {
             "entry": entry["dlq_entry_uuid"],
@@ -225,12 +241,13 @@ def _entry_view(entry: dict[str, Any]) -> RenderableType:
             "template": _template(snapshot),
             "reason": entry["dlq_reason"],
             "task was": entry["original_state"],
-            "since": entry["dlq_timestamp"],
+            "task is": entry["task_state"] or "gone",
+            "since": moment(entry["dlq_timestamp"]),
             "status": entry["resolution_status"],
-            "resolved": entry["resolution_timestamp"],
+            "resolved": moment(entry["resolution_timestamp"]),
             "resolved by": entry["resolved_by"],
             "notes": entry["resolution_notes"],
-            **{f"  {name}": value for name, value in (entry["metadata"] or {}).items()},
+            **{f"  {name}": value for name, value in metadata.items()},
         }.items()
     )
     steps = snapshot.get("steps") or []
@@ -243,7 +260,27 @@ def _entry_view(entry: dict[str, Any]) -> RenderableType:
         )
         for step in steps
     ]
-    return Group(facts, "", table(("STEP", "STATE THEN", "ATTEMPTS", "LAST ERROR"), rows))
+    left_out = (_ranges_view(ranges), "") if ranges else ()
+    then = table(("STEP", "STATE THEN", "ATTEMPTS", "LAST ERROR"), rows)
+    return Group(facts, "", *left_out, then)
+
+
+def _ranges_view(ranges: list[dict[str, Any]]) -> Table:
+    """Show the ranges of a batch that were left out, and how far each got."""
+    cursors = [one["cursor"] or {} for one in ranges]
+    return table(
+        ("FAILED RANGE", "FROM", "TO", "ITEMS", "GOT TO"),
+        [
+            (
+                one["step"],
+                cursor.get("start_cursor"),
+                cursor.get("end_cursor"),
+                cursor.get("batch_size"),
+                one["checkpoint"],
+            )
+            for one, cursor in zip(ranges, cursors, strict=True)
+        ],
+    )
 
 
 def _stats_view(found: list[dict[str, Any]]) -> Table:
@@ -257,7 +294,7 @@ def _stats_view(found: list[dict[str, Any]]) -> Table:
                 one["manually_resolved"],
                 one["permanent_failures"],
                 one["cancelled"],
-                one["oldest_entry"],
+                moment(one["oldest_entry"]),
                 one["avg_resolution_time_minutes"],
             )
             for one in found
@@ -267,7 +304,7 @@ def _stats_view(found: list[dict[str, Any]]) -> Table:
 
 def _queue_view(found: list[dict[str, Any]]) -> Table:
     return table(
-        ("SCORE", "ENTRY", "TASK", "TEMPLATE", "REASON", "WAS", "IS", "MINUTES"),
+        ("SCORE", "ENTRY", "TASK", "TEMPLATE", "REASON", "WAS", "IS", "REPAIRED", "MINUTES"),
         [
             (
                 one["priority_score"],
@@ -276,7 +313,8 @@ def _queue_view(found: list[dict[str, Any]]) -> Table:
                 f"{one['namespace_name']}/{one['task_name']}",
                 one["dlq_reason"],
                 one["original_state"],
-                one["task_state"],
+                one["task_state"] or "gone",
+                one["is_repaired"],
                 one["minutes_in_dlq"],
             )
             for one in found

@@ -138,6 +138,10 @@ def _of_client(error: Any) -> Failure:
         message = f"no server answers at {error.base_url}: {error.reason}"
         return Failure(ExitCode.UNREACHABLE, code, message, _START, {"url": error.base_url})
     exit_code, hint = _BY_STATUS.get(status or 0, (ExitCode.FAILED, None))
+    if error.server is not None:
+        details["server"] = error.server
+        asked = f"asked {error.server}; another server: --url or TASKER_URL"
+        hint = f"{hint}; {asked}" if hint else asked
     return Failure(exit_code, code, _with_places(error), hint, {"status": status, **details})
 
 

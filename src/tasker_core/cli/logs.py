@@ -1,15 +1,13 @@
-"""What long-running commands log, to stderr: lines for people, JSON with --format json."""
+"""What long-running commands log, to stderr: lines for people, JSON with --format json
+or TASKER_LOG_FORMAT=json."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
-from typing import Any
 
 from tasker_core.cli.options import Format, Options
-from tasker_core.cli.output import visible
 
 LEVELS = {
     "trace": logging.DEBUG,
@@ -30,39 +28,11 @@ def level_of(options: Options) -> int:
 
 def configure(options: Options) -> None:
     """Send the logs of the project and of its libraries to stderr."""
-    import structlog
+    from tasker_core.observe.logs import configure as send_to
 
     level = level_of(options)
-    last: structlog.typing.Processor = structlog.dev.ConsoleRenderer(
-        colors=options.color and sys.stderr.isatty()
-    )
-    if options.format is Format.JSON:
-        last = structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            _without_control,
-            last,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    wanted = os.environ.get("TASKER_LOG_FORMAT", "").lower()
+    as_json = wanted == "json" if wanted else options.format is Format.JSON
+    send_to(level, as_json=as_json, colors=options.color and sys.stderr.isatty())
     # The commands tell themselves what could not be imported, without Tasker's own frames.
     logging.getLogger("tasker_core.handlers.registry").setLevel(max(level, logging.CRITICAL))
-
-
-def _without_control(
-    _logger: Any, _name: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Write control characters out, so that data makes no lines and commands no terminal."""
-    for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = visible(value, "\n" if key == "exception" else "")
-    return event

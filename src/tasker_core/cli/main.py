@@ -36,6 +36,8 @@ ENTRIES = {
     "worker": Entry("processes", "Run a worker."),
     "events": Entry("events", "Relay durable events, and look after those that failed."),
     "auth": Entry("auth", "Make and revoke what callers show the server."),
+    "config": Entry("config", "Show, explain and check the settings."),
+    "doctor": Entry("doctor", "Look for what keeps work from moving."),
     "db": Entry("db", "Look after the database: its schema, and what it keeps."),
 }
 

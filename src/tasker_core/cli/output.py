@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tasker_core.cli.options import Format, Options
+from tasker_core.observe.visible import visible
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
@@ -172,12 +175,16 @@ def fields(pairs: Iterable[tuple[str, Any]]) -> Table:
 
 def cell(value: Any) -> Text:
     """Show one value: structures as JSON, None as a dash."""
+    from datetime import datetime
+
     from rich.text import Text
 
     if value is None:
         return Text("-", style="dim")
     if isinstance(value, Text):
         return value
+    if isinstance(value, datetime):
+        return Text(written(value))
     if isinstance(value, bool):
         return Text("yes" if value else "no")
     if isinstance(value, Mapping | list | tuple):
@@ -185,13 +192,16 @@ def cell(value: Any) -> Text:
     return Text(visible(str(value)), style=STYLES.get(str(value), ""))
 
 
-def visible(text: str, keep: str = "") -> str:
-    r"""Write control characters out, so that data cannot command a terminal.
+def written(moment: datetime, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Write a moment for a person, in UTC.
 
-    >>> visible("a\x1b[2Jb")
-    'a\\x1b[2Jb'
+    >>> from datetime import datetime
+    >>> written(datetime.fromisoformat("2026-01-31T08:00:00.25+01:00"))
+    '2026-01-31 07:00:00 UTC'
     """
-    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
+    from datetime import UTC
+
+    return f"{moment.astimezone(UTC):{pattern}} UTC"
 
 
 # --- what a program reads -----------------------------------------------------------------

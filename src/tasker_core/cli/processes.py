@@ -92,6 +92,15 @@ def run_worker(
     ],
     templates: Templates = None,
     concurrency: Concurrency = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port of its health and metrics; 0 takes a free one.",
+            show_default="TASKER_WORKER_PORT",
+        ),
+    ] = None,
     namespaces: Annotated[
         list[str] | None,
         typer.Option("--namespace", "-n", help="Serve only this one; may be repeated."),
@@ -110,6 +119,7 @@ def run_worker(
         out,
         database_url=database_url,
         worker_concurrency=concurrency,
+        worker_port=port,
         namespaces=tuple(namespaces) if namespaces else None,
     )
     registry = handler_packages.load(out, handlers, strict=strict)
@@ -127,6 +137,7 @@ def run_worker(
             ready(
                 out,
                 worker=worker.worker_uuid,
+                url=worker.page.url if worker.page is not None else None,
                 database=address(settings),
                 handlers=registry.handler_count(),
             )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tasker_core.cli.connect import confirm
-from tasker_core.cli.output import Output
+from tasker_core.cli.output import Output, written
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 async def run(
     out: Output, settings: Settings, age: timedelta, *, keeps: bool, dry_run: bool, asks: bool
-) -> int:
-    """Delete the tasks of this age, or only count them; give how many they are."""
+) -> tuple[int, datetime]:
+    """Delete the tasks of this age, or only count them.
+
+    Returns:
+        How many they are, and the moment before which they ended.
+    """
     from tasker_core.db import migrate, resolve_database
 
     with await asyncio.to_thread(resolve_database, settings) as database:
@@ -29,12 +33,16 @@ async def run(
             if database.embedded is not None:
                 await migrate.upgrade(conn)
             await migrate.check(conn)
+            before = await conn.fetchval("select tasker.now() - $1::interval", age)
             if dry_run:
-                return await _count(conn, age)
+                return await _count(conn, age), before
             total = await _count(conn, age) if asks or sys.stderr.isatty() else None
             if asks and total:
-                confirm(f"delete {total:,} tasks, with their steps and their history?")
-            return await _delete(out, conn, age, keeps, total)
+                confirm(
+                    f"delete {total:,} tasks that ended before {written(before)}, "
+                    f"with their steps and their history?"
+                )
+            return await _delete(out, conn, age, keeps, total), before
         finally:
             await conn.close()
 

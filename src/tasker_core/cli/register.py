@@ -43,8 +43,8 @@ def register(
     outcomes = asyncio.run(_register(settings, paths, force))
     out.data([_facts(one) for one in outcomes], lambda: _table(outcomes))
     for one in outcomes:
-        if one.reason is not None:
-            out.warn(one.reason)
+        for warning in [*one.warnings, *filter(None, [one.reason])]:
+            out.warn(warning)
     if any(one.outcome == "refused" for one in outcomes):
         raise typer.Exit(ExitCode.INVALID)
 
@@ -61,7 +61,7 @@ async def _register(
             if database.embedded is not None:
                 await migrate.upgrade(conn)
             await migrate.check(conn)
-            return await register_directories(conn, paths, force=force)
+            return await register_directories(conn, paths, force=force, logs=False)
         finally:
             await conn.close()
 
@@ -73,7 +73,7 @@ def _facts(one: TemplateOutcome) -> dict[str, Any]:
 def _table(outcomes: Sequence[TemplateOutcome]) -> RenderableType:
     from rich.text import Text
 
-    from tasker_core.cli.output import visible
+    from tasker_core.observe.visible import visible
 
     styles = {"registered": "green", "refused": "red"}
     text = Text()

@@ -1,8 +1,9 @@
 """Changed handlers and templates take effect while everything runs.
 
-Handlers: all modules of the application are forgotten and imported anew, into a new
-registry, which the worker then uses. What is running goes on with the code that it
-began with. If a module fails that did not fail before, everything stays as it was.
+Handlers: all modules of the application are forgotten and imported anew, into new
+registries of handlers, publishers and subscribers, which the worker then uses. What is
+running goes on with the code that it began with, and durable events wait meanwhile. If a
+module fails that did not fail before, everything stays as it was.
 
 Templates: all files are read again, and those that changed are registered. A broken
 one is reported, and what is registered stays.
@@ -13,17 +14,19 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from tasker_core.cli import handlers
-from tasker_core.cli.output import Output, visible
+from tasker_core.cli.output import Output
+from tasker_core.observe.visible import visible
 
 if TYPE_CHECKING:
     from tasker_core.db import Database
     from tasker_core.handlers.registry import HandlerRegistry
+    from tasker_core.worker.loop import AsyncWorker
 
 FOREIGN_DIRECTORIES = frozenset({"site-packages", "dist-packages", "node_modules", ".venv", "venv"})
 
@@ -59,11 +62,13 @@ class HandlerCode:
 
     def reload(self) -> bool:
         """Import everything anew; False if a module failed and everything stays as it was."""
+        from tasker_core.handlers.events.anew import Earlier
         from tasker_core.handlers.functional import declared
         from tasker_core.handlers.registry import HandlerRegistry
         from tasker_core.worker.worker import load_handlers
 
         before, declared_before = self.modules(), declared.all()
+        events = Earlier()
         for name in before:
             del sys.modules[name]
         importlib.invalidate_caches()
@@ -74,6 +79,7 @@ class HandlerCode:
         failed = [error for error in registry.load_errors if error.module not in known]
         if not failed:
             self.registry = registry
+            events.keep_but(before)
             return True
         for name in self.modules():
             del sys.modules[name]
@@ -81,6 +87,7 @@ class HandlerCode:
         for handler in declared_before.values():
             declared.add(handler)
         HandlerRegistry._instance = self.registry
+        events.restore()
         handlers.tell(self._out, failed)
         return False
 
@@ -95,6 +102,7 @@ class TemplateFiles:
 
     def __init__(self, out: Output, directories: Sequence[Path], database: Database) -> None:
         self.directories = tuple(directories)
+        self.callables: set[tuple[str, str]] = set()  # namespace and callable of every step
         self._out = out
         self._database = database
 
@@ -112,12 +120,21 @@ class TemplateFiles:
         told = None if only is None else {path.resolve() for path in only}
         conn = await self._database.connect("tasker dev")
         try:
-            outcomes = await register_directories(conn, self.directories, force=True)
+            outcomes = await register_directories(conn, self.directories, force=True, logs=False)
         finally:
             await conn.close()
+        self.callables = {
+            (one.template.namespace, step.handler.callable)
+            for one in outcomes
+            if one.template is not None
+            for step in one.template.steps
+        }
         for one in outcomes:
+            is_told = told is None or (one.path is not None and one.path.resolve() in told)
+            for warning in one.warnings if is_told else ():
+                self._out.warn(warning)
             if one.outcome == "refused":
-                if told is None or (one.path and one.path.resolve() in told):
+                if is_told:
                     errors = [str(f) for f in one.findings if f.severity == "error"]
                     self._refuse(*(errors or [f"{one.path}: {one.reason}"]))
             elif told is not None and one.outcome == "registered":
@@ -130,9 +147,7 @@ class TemplateFiles:
         self._out.note("not registered; what was registered before stays")
 
 
-async def watch_code(
-    code: HandlerCode, use: Callable[[HandlerRegistry], None], out: Output
-) -> None:
+async def watch_code(code: HandlerCode, worker: AsyncWorker, out: Output) -> None:
     """Import the handlers anew whenever their code changes; runs until it is cancelled."""
     from watchfiles import PythonFilter, awatch
 
@@ -141,8 +156,11 @@ async def watch_code(
         if not watched:
             return
         async for _ in awatch(*watched, watch_filter=PythonFilter(), recursive=False):
-            if await asyncio.to_thread(code.reload):
-                use(code.registry)
+            async with worker.changing():
+                is_new = await asyncio.to_thread(code.reload)
+                if is_new:
+                    worker.use(code.registry)
+            if is_new:
                 out.note(f"reloaded {code.registry.handler_count()} handlers")
             else:
                 out.note("not reloaded; the handlers stay as they were")
@@ -159,7 +177,9 @@ async def watch_templates(files: TemplateFiles, out: Output) -> None:
 
     if not files.directories:
         return
-    async for changes in awatch(*files.directories):
+    watched = {path if path.is_dir() else path.parent for path in files.directories}
+    deep = all(path.is_dir() for path in files.directories)
+    async for changes in awatch(*watched, recursive=deep):
         changed = [Path(path) for _, path in changes if path.endswith((".yaml", ".yml"))]
         if not changed:
             continue

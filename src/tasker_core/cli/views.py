@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from tasker_core.cli.output import STYLES, fields, table, visible
+from tasker_core.cli.output import STYLES, fields, table
+from tasker_core.observe.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,9 +47,9 @@ def task_view(task: TaskResponse, transitions: Iterable[Mapping[str, Any]] = ())
             "advice": task.recommended_action,
             "priority": task.priority,
             "tags": ", ".join(task.tags or ()) or None,
-            "created": task.created_at,
-            "updated": task.updated_at,
-            "completed": task.completed_at,
+            "created": moment(task.created_at),
+            "updated": moment(task.updated_at),
+            "completed": moment(task.completed_at),
             "initiator": f"{task.initiator} ({task.source_system})",
             "reason": task.reason,
             "correlation": task.correlation_id,
@@ -83,7 +84,7 @@ def tasks_view(page: TaskListResponse) -> Table:
                 task.status,
                 f"{task.completed_steps}/{task.total_steps}",
                 task.health_status,
-                task.created_at,
+                moment(task.created_at),
             )
             for task in page.tasks
         ],
@@ -120,10 +121,10 @@ def step_view(step: StepResponse, *, with_traceback: bool = False) -> Table:
             "parents done": f"{step.completed_parents} of {step.total_parents}",
             "claimable now": step.ready_for_execution,
             "may be retried": step.retry_eligible,
-            "last attempt": step.last_attempted_at,
-            "last failure": step.last_failure_at,
-            "next retry": step.next_retry_at,
-            "completed": step.completed_at,
+            "last attempt": moment(step.last_attempted_at),
+            "last failure": moment(step.last_failure_at),
+            "next retry": moment(step.next_retry_at),
+            "completed": moment(step.completed_at),
             "result": results.get("result") if results.get("success") else None,
             "error": error_of(step),
             "traceback": _traceback_of(step) if with_traceback else None,
@@ -131,15 +132,15 @@ def step_view(step: StepResponse, *, with_traceback: bool = False) -> Table:
     )
 
 
-def actions_view(items: Iterable[TaskActionOutcome]) -> Table:
-    """Show what became of each of many tasks."""
+def actions_view(items: Iterable[TaskActionOutcome], words: Mapping[str, str]) -> Table:
+    """Show what became of each of many tasks; outcome → words for it."""
     return table(
         ("TASK", "TEMPLATE", "OUTCOME", "STATUS", "NOTE"),
         [
             (
                 one.task_uuid,
                 f"{one.namespace}/{one.name} {one.version}" if one.name else None,
-                one.outcome,
+                words[one.outcome],
                 one.status,
                 one.detail or "",
             )

@@ -16,7 +16,7 @@ from uuid import UUID
 import typer
 
 from tasker_core.cli.failures import ExitCode, WaitedTooLong
-from tasker_core.cli.output import Output, visible
+from tasker_core.cli.output import Output
 from tasker_core.cli.views import (
     attempts_of,
     error_in,
@@ -28,6 +28,7 @@ from tasker_core.cli.views import (
     task_view,
     template_of,
 )
+from tasker_core.observe.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -280,13 +281,13 @@ def _is_failure(transition: dict[str, Any]) -> bool:
 
 
 def _line(transition: dict[str, Any]) -> Text:
-    """Write a transition: `14:03:11.250  charge_card  in_progress → complete  attempt 2`."""
+    """Write a transition: `14:03:11.250 UTC  charge_card  in_progress → complete  attempt 2`."""
     from rich.text import Text
 
-    from tasker_core.cli.output import STYLES
+    from tasker_core.cli.output import STYLES, written
 
     at = moment(transition["moved_at"])
-    clock = at.astimezone().strftime("%H:%M:%S.%f")[:-3] if at else "-"
+    clock = written(at, f"%H:%M:%S.{at.microsecond // 1000:03}") if at else "-"
     state = transition["to_state"]
     text = Text.assemble(
         (clock, "dim"),

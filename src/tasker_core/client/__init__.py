@@ -2,6 +2,8 @@
 
 client.py   the two clients, alike but for `await`
 dlq.py      their part for dead letters
+views.py    their part for the sides of a task, and for many tasks
+live.py     their part for following and waiting
 calls.py    what each function asks for, and how the answer is read
 address.py  which server, and with which credentials
 answers.py  what comes back
@@ -9,6 +11,8 @@ errors.py   what may go wrong
 """
 
 from tasker_core.client.answers import (
+    BulkCreateItem,
+    BulkCreateResponse,
     HealthResponse,
     PaginationInfo,
     StepAuditResponse,
@@ -16,6 +20,7 @@ from tasker_core.client.answers import (
     StepResponse,
     TaskActionOutcome,
     TaskActionsResponse,
+    TaskEvent,
     TaskListResponse,
     TaskResponse,
 )
@@ -31,6 +36,8 @@ from tasker_core.client.errors import (
 
 __all__ = [
     "AsyncTaskerClient",
+    "BulkCreateItem",
+    "BulkCreateResponse",
     "HealthResponse",
     "PaginationInfo",
     "StepAuditResponse",
@@ -39,6 +46,7 @@ __all__ = [
     "TaskActionOutcome",
     "TaskActionsResponse",
     "TaskConflictError",
+    "TaskEvent",
     "TaskListResponse",
     "TaskNotFoundError",
     "TaskResponse",

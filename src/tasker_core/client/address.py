@@ -41,6 +41,11 @@ def resolve_url(base_url: str | None, profile: Profile | None = None) -> str:
     return url.rstrip("/")
 
 
+def names_url() -> bool:
+    """Say whether the environment says where the server is."""
+    return _first(_URL_VARIABLES) is not None
+
+
 def auth_headers(
     api_key: str | None, token: str | None, profile: Profile | None = None
 ) -> dict[str, str]:

@@ -26,7 +26,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class TaskResponse(Answer):
-    """One task. `steps` holds an object a step; it is empty in lists."""
+    """One task. `steps` holds an object a step; it is empty in lists.
+
+    `results` has what those steps returned after which none comes, where it was asked for.
+    """
 
     task_uuid: str = ""
     name: str = ""
@@ -58,11 +61,15 @@ class TaskResponse(Answer):
     enqueued_steps: int = 0
     waiting_for_retry_steps: int = 0
     cancelled_steps: int = 0
+    results: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class PaginationInfo(Answer):
-    """Where in a list a page is; pages are counted from 1."""
+    """Where in a list a page is; pages are counted from 1.
+
+    With a cursor they have no number, and `total_count` is 0 unless it was asked for.
+    """
 
     page: int = 0
     per_page: int = 50
@@ -70,6 +77,12 @@ class PaginationInfo(Answer):
     total_pages: int = 0
     has_next: bool = False
     has_previous: bool = False
+    next_cursor: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PaginationInfo:
+        """Build it from a JSON object."""
+        return super().from_dict({name: one for name, one in data.items() if one is not None})
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,56 @@ class TaskListResponse(Answer):
             [TaskResponse.from_dict(task) for task in data.get("tasks") or ()],
             PaginationInfo.from_dict(data.get("pagination") or {}),
         )
+
+
+@dataclass(frozen=True)
+class TaskEvent(Answer):
+    """Something that happened to a task, or how it stands.
+
+    `type` is `task.snapshot` (`data` is the task, as `get_task` gives it), `task.created`,
+    `task.state_changed`, `task.finished` or `step.state_changed`; `data` has `from` and `to`,
+    and of a step `step_uuid`, `step`, `attempt` and `error`. To go on after it, give its `id`.
+    """
+
+    id: str = ""
+    type: str = ""
+    occurred_at: str = ""
+    task_uuid: str = ""
+    namespace: str = ""
+    name: str = ""
+    version: str = ""
+    correlation_id: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BulkCreateItem(Answer):
+    """What became of one of many tasks; `index` is its place in the request, from 0.
+
+    `status` is 201, or what a request for it alone would have answered.
+    """
+
+    index: int = 0
+    status: int = 0
+    task_uuid: str | None = None
+    code: str | None = None
+    detail: str | None = None
+    errors: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class BulkCreateResponse(Answer):
+    """What became of each of many tasks, in their order."""
+
+    created_count: int = 0
+    refused_count: int = 0
+    items: list[BulkCreateItem] = field(default_factory=list)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BulkCreateResponse:
+        """Build it, and what it holds, from a JSON object."""
+        items = [BulkCreateItem.from_dict(one) for one in data.get("items") or ()]
+        return super().from_dict({**data, "items": items})
 
 
 @dataclass(frozen=True)

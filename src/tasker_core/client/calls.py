@@ -8,13 +8,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
 import orjson
 
 from tasker_core.client.answers import (
+    BulkCreateResponse,
     HealthResponse,
     StepAuditResponse,
     StepCause,
@@ -25,11 +27,17 @@ from tasker_core.client.answers import (
 )
 from tasker_core.client.errors import TaskerClientError, error_for
 
+if TYPE_CHECKING:
+    import httpx
+
 T = TypeVar("T")
 
 _TASK_STATES_ENDED = frozenset({"complete", "error", "cancelled", "resolved_manually"})
 
 LONGEST_REST_SECONDS = 30.0
+LONGEST_WAIT_SECONDS = 25  # that the server waits for a task
+
+_KEY_HEADER = "Idempotency-Key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +50,13 @@ class Call(Generic[T]):
     query: Mapping[str, Any] | None = None
     body: Any = None
     accepts: tuple[int, ...] = ()  # statuses from 400 that are answers, not errors
+    headers: Mapping[str, str] | None = None
+    is_text: bool = False  # the answer is no JSON
 
     @property
     def repeatable(self) -> bool:
         """Whether sending it twice does no more than sending it once."""
-        return self.method in ("GET", "DELETE")
+        return self.method in ("GET", "DELETE") or _KEY_HEADER in (self.headers or ())
 
 
 def read_answer(call: Call[T], status: int, content: bytes, content_type: str) -> T:
@@ -55,6 +65,8 @@ def read_answer(call: Call[T], status: int, content: bytes, content_type: str) -
     Raises:
         TaskerClientError: The server refused it, or it is not an answer of Tasker's.
     """
+    if call.is_text and status < 400:
+        return call.read(content.decode())
     try:
         document = orjson.loads(content)
     except ValueError:
@@ -68,6 +80,19 @@ def read_answer(call: Call[T], status: int, content: bytes, content_type: str) -
     if status >= 400 and status not in call.accepts:
         raise error_for(status, document if isinstance(document, dict) else {"body": document})
     return call.read(document)
+
+
+def stream_error(call: Call[Any], response: httpx.Response) -> TaskerClientError:
+    """Say why a stream was not opened."""
+    content_type = response.headers.get("Content-Type", "")
+    try:
+        read_answer(call, response.status_code, response.content, content_type)
+    except TaskerClientError as error:
+        return error
+    return TaskerClientError(
+        f"GET {call.path} was answered with {response.status_code}, not with a stream",
+        status_code=response.status_code,
+    )
 
 
 def may_repeat(call: Call[T], status: int) -> bool:
@@ -103,8 +128,16 @@ def create_task(
     initiator: str,
     source_system: str,
     reason: str,
+    wait: int | None,
+    or_get: bool,
     more: Mapping[str, Any],
 ) -> Call[TaskResponse]:
+    headers = {} if wait is None else {"Prefer": f"wait={wait}"}
+    if or_get:
+        key = more.get("idempotency_key")
+        if not key:
+            raise ValueError("or_get needs an idempotency_key: which task is it to get?")
+        headers[_KEY_HEADER] = str(key)
     body = {
         "name": name,
         "namespace": namespace,
@@ -115,29 +148,72 @@ def create_task(
         "reason": reason,
         **more,
     }
-    return Call("POST", "/v1/tasks", TaskResponse.from_dict, body=body)
+    return Call("POST", "/v1/tasks", TaskResponse.from_dict, body=body, headers=headers)
+
+
+def create_tasks(
+    tasks: Iterable[Mapping[str, Any]], atomic: bool, initiator: str, source_system: str
+) -> Call[BulkCreateResponse]:
+    said = {"initiator": initiator, "source_system": source_system}
+    body = {"tasks": [{**said, **task} for task in tasks], "atomic": atomic}
+    return Call("POST", "/v1/tasks/bulk", BulkCreateResponse.from_dict, body=body)
+
+
+def await_task(task_uuid: UUID | str, seconds: int) -> Call[TaskResponse]:
+    return Call(
+        "GET",
+        task_path(task_uuid),
+        TaskResponse.from_dict,
+        query={"include_results": "true"},
+        headers={"Prefer": f"wait={seconds}"},
+    )
+
+
+def retry_task(
+    task_uuid: UUID | str, reason: str, actor: str, drop_checkpoints: bool
+) -> Call[TaskResponse]:
+    body = {"reason": reason, "actor": actor, "drop_checkpoints": drop_checkpoints}
+    return Call("POST", f"{task_path(task_uuid)}/retry", TaskResponse.from_dict, body=body)
+
+
+def get_task_view(task_uuid: UUID | str, view: str) -> Call[dict[str, Any]]:
+    return Call("GET", f"{task_path(task_uuid)}/{view}", dict)
+
+
+def get_task_audit(task_uuid: UUID | str) -> Call[list[dict[str, Any]]]:
+    return Call("GET", f"{task_path(task_uuid)}/audit", list)
+
+
+def draw_task(task_uuid: UUID | str, format: str) -> Call[str]:
+    return Call("GET", f"{task_path(task_uuid)}/graph", str, query={"format": format}, is_text=True)
+
+
+def list_workers() -> Call[dict[str, Any]]:
+    return Call("GET", "/v1/workers", dict)
 
 
 def get_task(task_uuid: UUID | str, *, include_steps: bool = True) -> Call[TaskResponse]:
     query = None if include_steps else {"include_steps": "false"}
-    return Call("GET", _task(task_uuid), TaskResponse.from_dict, query=query)
+    return Call("GET", task_path(task_uuid), TaskResponse.from_dict, query=query)
 
 
 def list_tasks(limit: int, offset: int, filters: Mapping[str, Any]) -> Call[TaskListResponse]:
     if limit < 1 or offset < 0:
         raise ValueError(f"limit must be at least 1 and offset at least 0, not {limit}, {offset}")
-    query: dict[str, Any] = {"page": offset // limit + 1, "per_page": limit}
-    for key, value in filters.items():
-        if isinstance(value, bool):
-            query[key] = "true" if value else "false"
-        elif value is not None:
-            query[key] = str(value)
+    query = {"page": offset // limit + 1, "per_page": limit, **_filters(filters)}
+    return Call("GET", "/v1/tasks", TaskListResponse.from_dict, query=query)
+
+
+def page_of_tasks(
+    limit: int, cursor: str | None, filters: Mapping[str, Any]
+) -> Call[TaskListResponse]:
+    query = {"limit": limit, **_given(cursor=cursor), **_filters(filters)}
     return Call("GET", "/v1/tasks", TaskListResponse.from_dict, query=query)
 
 
 def cancel_task(task_uuid: UUID | str, reason: str | None) -> Call[dict[str, bool]]:
     query = None if reason is None else {"reason": reason}
-    return Call("DELETE", _task(task_uuid), lambda _: {"cancelled": True}, query=query)
+    return Call("DELETE", task_path(task_uuid), lambda _: {"cancelled": True}, query=query)
 
 
 def act_on_tasks(
@@ -170,15 +246,15 @@ def act_on_tasks(
 
 
 def list_task_steps(task_uuid: UUID | str) -> Call[list[StepResponse]]:
-    return Call("GET", f"{_task(task_uuid)}/workflow_steps", _each(StepResponse.from_dict))
+    return Call("GET", f"{task_path(task_uuid)}/workflow_steps", _each(StepResponse.from_dict))
 
 
 def list_task_transitions(task_uuid: UUID | str) -> Call[list[dict[str, Any]]]:
-    return Call("GET", f"{_task(task_uuid)}/transitions", list)
+    return Call("GET", f"{task_path(task_uuid)}/transitions", list)
 
 
 def explain_task(task_uuid: UUID | str) -> Call[list[StepCause]]:
-    return Call("GET", f"{_task(task_uuid)}/why", _each(StepCause.from_dict))
+    return Call("GET", f"{task_path(task_uuid)}/why", _each(StepCause.from_dict))
 
 
 def get_step(task_uuid: UUID | str, step_uuid: UUID | str) -> Call[StepResponse]:
@@ -327,16 +403,32 @@ def _each(read: Callable[[Any], T]) -> Callable[[Any], list[T]]:
     return lambda documents: [read(document) for document in documents]
 
 
+def _filters(filters: Mapping[str, Any]) -> dict[str, Any]:
+    query: dict[str, Any] = {}
+    for key, value in filters.items():
+        if isinstance(value, bool):
+            query[key] = "true" if value else "false"
+        elif isinstance(value, list | tuple):
+            query[key] = [str(one) for one in value]
+        elif isinstance(value, Mapping):
+            query[key] = orjson.dumps(value).decode()
+        elif isinstance(value, datetime):
+            query[key] = value.isoformat()
+        elif value is not None:
+            query[key] = str(value)
+    return query
+
+
 def _given(**query: Any) -> dict[str, Any]:
     return {name: value for name, value in query.items() if value is not None}
 
 
-def _task(task_uuid: UUID | str) -> str:
+def task_path(task_uuid: UUID | str) -> str:
     return f"/v1/tasks/{_uuid('task_uuid', task_uuid)}"
 
 
 def _step(task_uuid: UUID | str, step_uuid: UUID | str) -> str:
-    return f"{_task(task_uuid)}/workflow_steps/{_uuid('step_uuid', step_uuid)}"
+    return f"{task_path(task_uuid)}/workflow_steps/{_uuid('step_uuid', step_uuid)}"
 
 
 def _uuid(what: str, value: UUID | str) -> UUID:

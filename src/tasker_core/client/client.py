@@ -7,6 +7,7 @@ first call, so that importing this costs nothing.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import weakref
 from collections.abc import Iterable, Mapping
@@ -34,7 +35,9 @@ from tasker_core.client.errors import (
     TaskValidationError,
     TaskWaitTimeout,
 )
+from tasker_core.client.live import AsyncLiveCalls, LiveCalls, wait_within
 from tasker_core.client.profile import read_profile
+from tasker_core.client.views import AsyncViewCalls, ViewCalls
 from tasker_core.errors import NotStorable
 from tasker_core.payload import encode
 
@@ -99,6 +102,8 @@ class _Client:
         context: Mapping[str, Any] | None,
         version: str | None,
         reason: str,
+        wait: float | None,
+        or_get: bool,
         more: Mapping[str, Any],
     ) -> Call[TaskResponse]:
         return calls.create_task(
@@ -109,6 +114,8 @@ class _Client:
             initiator=self.initiator,
             source_system=self.source_system,
             reason=reason,
+            wait=None if wait is None else min(math.ceil(wait), wait_within(self.timeout)),
+            or_get=or_get,
             more=more,
         )
 
@@ -134,8 +141,22 @@ class _Client:
             raise TaskerConnectionError(self.base_url, reason) from error
         return calls.rest_before(retry, None)
 
+    def _after_stream(self, call: Call[Any], error: Exception | None, retry: int) -> float:
+        """Say how long to rest before a stream is opened again.
 
-class TaskerClient(DlqCalls, _Client):
+        Raises:
+            TaskerClientError: It is not to be: the server refuses, or is away for too long.
+        """
+        if error is None:  # it ended in good order, as when a server stops
+            return calls.rest_before(max(1, retry), None)
+        if isinstance(error, TaskerClientError):
+            if not error.recoverable or retry > self.max_retries:
+                raise error
+            return calls.rest_before(retry, None)
+        return self._after_failure(call, error, max(1, retry))
+
+
+class TaskerClient(_Client, DlqCalls, LiveCalls, ViewCalls):
     """Talks to a Tasker server.
 
     Args:
@@ -164,6 +185,8 @@ class TaskerClient(DlqCalls, _Client):
         context: Mapping[str, Any] | None = None,
         version: str | None = None,
         reason: str = "Task requested",
+        wait: float | None = None,
+        or_get: bool = False,
         **more: Any,
     ) -> TaskResponse:
         """Begin a task.
@@ -174,6 +197,10 @@ class TaskerClient(DlqCalls, _Client):
             context: What the steps work on; anything that has a JSON form.
             version: None takes the newest registered one.
             reason: Why.
+            wait: Seconds to wait for its end, at most 25; `results` of a task that has ended
+                is what came of it. One that has not goes on.
+            or_get: Give the task that a request with this `idempotency_key` and context has
+                created before, where there is one; else that is a TaskConflictError.
             more: `tags`, `priority`, `correlation_id`, `parent_correlation_id`,
                 `idempotency_key`, `initiator`, `source_system`.
 
@@ -182,7 +209,9 @@ class TaskerClient(DlqCalls, _Client):
             TaskConflictError: A task with this identity exists.
             TaskValidationError: The context does not fit; `errors` says where.
         """
-        return self._send(self._create(name, namespace, context, version, reason, more))
+        return self._send(
+            self._create(name, namespace, context, version, reason, wait, or_get, more)
+        )
 
     def get_task(self, task_uuid: UUID | str, *, include_steps: bool = True) -> TaskResponse:
         """Read a task, with where its steps stand."""
@@ -204,8 +233,10 @@ class TaskerClient(DlqCalls, _Client):
             offset: How many to skip; rounded down to a multiple of `limit`.
             namespace: Only of this namespace.
             status: Only in this state, or in these, with commas.
-            filters: `name`, `version`, `initiator`, `source_system`, `correlation_id`, and
-                `active=True` for tasks that have not ended.
+            filters: `name`, `q` (how the name begins), `version`, `initiator`,
+                `source_system`, `correlation_id`, `parent_correlation_id`, `tag` (one or a
+                list of them), `created_after`, `created_before`, `context` (a mapping that the
+                context contains), and `active=True` for tasks that have not ended.
         """
         wanted = {"namespace": namespace, "status": status, **filters}
         return self._send(calls.list_tasks(limit, offset, wanted))
@@ -400,18 +431,25 @@ class TaskerClient(DlqCalls, _Client):
     ) -> None:
         self.close()
 
+    def _open(self) -> httpx.Client:
+        import httpx
+
+        if self._http is None:
+            self._http = httpx.Client(**self._options())
+            weakref.finalize(self, self._http.close)  # few callers close a client
+        http: httpx.Client = self._http
+        return http
+
     def _send(self, call: Call[T]) -> T:
         import httpx
 
         body = _body(call)
-        if self._http is None:
-            self._http = httpx.Client(**self._options())
-            weakref.finalize(self, self._http.close)  # few callers close a client
+        http = self._open()
         retry = 0
         while True:
             retry += 1
             try:
-                response = self._http.request(call.method, call.path, params=call.query, **body)
+                response = http.request(call.method, call.path, params=call.query, **body)
             except httpx.TransportError as error:
                 rest = self._after_failure(call, error, retry)
             else:
@@ -422,7 +460,7 @@ class TaskerClient(DlqCalls, _Client):
             time.sleep(rest)
 
 
-class AsyncTaskerClient(AsyncDlqCalls, _Client):
+class AsyncTaskerClient(_Client, AsyncDlqCalls, AsyncLiveCalls, AsyncViewCalls):
     """Talks to a Tasker server from async code: `TaskerClient` with `await`, see there."""
 
     async def create_task(
@@ -433,10 +471,14 @@ class AsyncTaskerClient(AsyncDlqCalls, _Client):
         context: Mapping[str, Any] | None = None,
         version: str | None = None,
         reason: str = "Task requested",
+        wait: float | None = None,
+        or_get: bool = False,
         **more: Any,
     ) -> TaskResponse:
-        """Begin a task."""
-        return await self._send(self._create(name, namespace, context, version, reason, more))
+        """Begin a task; see `TaskerClient.create_task`."""
+        return await self._send(
+            self._create(name, namespace, context, version, reason, wait, or_get, more)
+        )
 
     async def get_task(self, task_uuid: UUID | str, *, include_steps: bool = True) -> TaskResponse:
         """Read a task, with where its steps stand."""
@@ -617,19 +659,24 @@ class AsyncTaskerClient(AsyncDlqCalls, _Client):
     ) -> None:
         await self.close()
 
+    def _open(self) -> httpx.AsyncClient:
+        import httpx
+
+        if self._http is None:
+            self._http = httpx.AsyncClient(**self._options())
+        http: httpx.AsyncClient = self._http
+        return http
+
     async def _send(self, call: Call[T]) -> T:
         import httpx
 
         body = _body(call)
-        if self._http is None:
-            self._http = httpx.AsyncClient(**self._options())
+        http = self._open()
         retry = 0
         while True:
             retry += 1
             try:
-                response = await self._http.request(
-                    call.method, call.path, params=call.query, **body
-                )
+                response = await http.request(call.method, call.path, params=call.query, **body)
             except httpx.TransportError as error:
                 rest = self._after_failure(call, error, retry)
             else:
@@ -674,23 +721,28 @@ class _Patience:
 
 
 def _body(call: Call[Any]) -> dict[str, Any]:
+    headers = dict(call.headers or {})
     if call.body is None:
-        return {}
+        return {"headers": headers} if headers else {}
     try:
         text = encode(call.body, max_bytes=_MAX_BODY_BYTES)
     except NotStorable as error:
         wrong = {"pointer": error.pointer, "message": error.reason, "kind": "storable"}
         raise TaskValidationError(str(error), details={"errors": [wrong]}) from None
-    return {"content": text.encode(), "headers": {"Content-Type": "application/json"}}
+    return {"content": text.encode(), "headers": {"Content-Type": "application/json", **headers}}
 
 
 def _read(call: Call[T], response: httpx.Response) -> T:
     content_type = response.headers.get("Content-Type", "")
     try:
-        return calls.read_answer(call, response.status_code, response.content, content_type)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise TaskerClientError(
-            f"{call.method} {call.path} was answered with JSON of another shape ({error}); "
-            f"is this a Tasker server?",
-            status_code=response.status_code,
-        ) from error
+        try:
+            return calls.read_answer(call, response.status_code, response.content, content_type)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise TaskerClientError(
+                f"{call.method} {call.path} was answered with JSON of another shape ({error}); "
+                f"is this a Tasker server?",
+                status_code=response.status_code,
+            ) from error
+    except TaskerClientError as error:
+        error.server = str(response.url.copy_with(raw_path=b"/")).rstrip("/")
+        raise

@@ -43,7 +43,7 @@ class DlqCalls:
         return self._send(calls.list_dlq_entries(limit, offset, wanted))
 
     def get_dlq_entry(self, task_uuid: UUID | str) -> dict[str, Any]:
-        """Read the youngest dead letter of a task."""
+        """Read the dead letter of a task, the pending one if there is one; its own id does, too."""
         return self._send(calls.get_dlq_entry(task_uuid))
 
     def create_dlq_entry(
@@ -76,7 +76,7 @@ class DlqCalls:
         """Write into a dead letter, resolve it, or reopen it; the task is not changed.
 
         Args:
-            dlq_entry_uuid: The dead letter.
+            dlq_entry_uuid: The dead letter; or its task, and its pending dead letter is meant.
             resolution_status: `manually_resolved`, `permanently_failed` or `cancelled`.
             resolution_notes: What was found.
             resolved_by: Who resolved it; else the client's initiator.
@@ -103,7 +103,7 @@ class DlqCalls:
         return self._send(calls.get_dlq_stats())
 
     def get_investigation_queue(self, *, limit: int = 100) -> list[dict[str, Any]]:
-        """List the pending dead letters, the most urgent first."""
+        """List the pending dead letters, the most urgent first, of repaired tasks last."""
         return self._send(calls.get_investigation_queue(limit))
 
     def get_staleness_monitoring(self, *, limit: int = 100) -> list[dict[str, Any]]:
@@ -139,7 +139,7 @@ class AsyncDlqCalls:
         return await self._send(calls.list_dlq_entries(limit, offset, wanted))
 
     async def get_dlq_entry(self, task_uuid: UUID | str) -> dict[str, Any]:
-        """Read the youngest dead letter of a task."""
+        """Read the dead letter of a task, the pending one if there is one; its own id does, too."""
         return await self._send(calls.get_dlq_entry(task_uuid))
 
     async def create_dlq_entry(
@@ -183,7 +183,7 @@ class AsyncDlqCalls:
         return await self._send(calls.get_dlq_stats())
 
     async def get_investigation_queue(self, *, limit: int = 100) -> list[dict[str, Any]]:
-        """List the pending dead letters, the most urgent first."""
+        """List the pending dead letters, the most urgent first, of repaired tasks last."""
         return await self._send(calls.get_investigation_queue(limit))
 
     async def get_staleness_monitoring(self, *, limit: int = 100) -> list[dict[str, Any]]:

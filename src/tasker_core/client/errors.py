@@ -29,6 +29,9 @@ class TaskerClientError(TaskerError, RuntimeError):
         status_code: The HTTP status; None when there was no answer.
         recoverable: Whether the same call may succeed later.
         details: The server's problem document, or what there was instead.
+
+    Attributes:
+        server: The URL of the server that answered; None if none did.
     """
 
     code = "client_error"
@@ -43,6 +46,7 @@ class TaskerClientError(TaskerError, RuntimeError):
         details: Mapping[str, Any] | None = None,
     ) -> None:
         self.status_code = status_code
+        self.server: str | None = None
         self.recoverable = recoverable
         self.details = dict(details or {})
         super().__init__(message, retryable=recoverable, error_code=self.details.get("code"))

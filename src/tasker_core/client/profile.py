@@ -49,6 +49,11 @@ class Profile:
     api_key_header: str | None = None
 
 
+def names_profile(name: str | None = None) -> bool:
+    """Say whether this name, or the environment, asks for a profile."""
+    return bool(name or os.environ.get("TASKER_CLIENT_PROFILE"))
+
+
 def read_profile(name: str | None = None) -> Profile:
     """Read the profile of this name, or the one that TASKER_CLIENT_PROFILE names, or none.
 

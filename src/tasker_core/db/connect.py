@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -100,9 +100,14 @@ class Database:
             raise DatabaseUnreachable(safe_url(self.url), _reason(error)) from error
 
     async def pool(
-        self, application_name: str, *, min_size: int = 1, max_size: int = 10
+        self,
+        application_name: str,
+        *,
+        min_size: int = 1,
+        max_size: int = 10,
+        server_settings: Mapping[str, str] | None = None,
     ) -> asyncpg.Pool[asyncpg.Record]:
-        """Open a pool; the caller closes it.
+        """Open a pool, with these settings of PostgreSQL's; the caller closes it.
 
         Raises:
             DatabaseUnreachable: As for `connect`.
@@ -116,7 +121,7 @@ class Database:
                 min_size=min_size,
                 max_size=max_size,
                 timeout=CONNECT_SECONDS,
-                server_settings={"application_name": application_name},
+                server_settings={"application_name": application_name, **(server_settings or {})},
             )
         except _FAILURES as error:
             raise DatabaseUnreachable(safe_url(self.url), _reason(error)) from error

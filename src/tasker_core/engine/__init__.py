@@ -16,7 +16,7 @@
     staleness  what is over its time is ended, or put aside for a person
     dlq        the tasks put aside: investigations, each with a snapshot
     operate    an operator cancels, resets, resolves, completes
-    inspect    what may be read
+    inspect    what may be read; search: which tasks there are; history: what happens to them
     analytics  what may be measured
     retention  finished tasks leave after their time
 

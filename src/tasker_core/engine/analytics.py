@@ -153,7 +153,7 @@ def _timing(seconds: str, where: str = "true") -> str:
     )
 
 
-_TASK_SECONDS = "extract(epoch from task.completed_at - task.created_at)::double precision"
+_TASK_SECONDS = "date_part('epoch', task.completed_at - task.created_at)"
 
 # $1 the least id, $2 and $3 begin and end of the window, $4 a namespace, $5 several, or null
 _RECENT = """

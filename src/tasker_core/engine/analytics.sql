@@ -9,16 +9,25 @@ select
     past.step_no,
     past.attempt,
     past.outcome <> 'complete' as has_failed,
-    row_number() over (partition by past.task_uuid, past.step_no order by past.attempt) > 1
-        as is_retry,
+    -- asked of few: a window over all would take longer than all the rest
+    (
+        past.attempt > 1 and exists (
+            select from tasker.attempts as earlier
+            where
+                earlier.task_uuid = past.task_uuid
+                and earlier.step_no = past.step_no
+                and earlier.attempt < past.attempt
+                and earlier.outcome in ('waiting_for_retry', 'error', 'complete')
+                and coalesce(earlier.ended_by, '') <> 'operator'
+        )
+    ) as is_retry,
     past.finished_at,
     case
-        when coalesce(past.error ->> 'error_type', '') <> 'worker_lost'
-            then extract(epoch from past.finished_at - past.claimed_at)::double precision
+        when coalesce(past.ended_by, '') <> 'sweep'
+            then date_part('epoch', past.finished_at - past.claimed_at)
     end as run_seconds,
-    extract(epoch from past.claimed_at - past.enqueued_at)::double precision as wait_seconds
+    date_part('epoch', past.claimed_at - past.enqueued_at) as wait_seconds
 from tasker.attempts as past
 where
-    past.outcome in ('waiting_for_retry', 'error')
-    -- a success with an error beside it: the mark of an operator's hand
-    or (past.outcome = 'complete' and past.error is null);
+    past.outcome in ('waiting_for_retry', 'error', 'complete')
+    and coalesce(past.ended_by, '') <> 'operator';

@@ -80,7 +80,10 @@ end;
 $$;
 
 -- Put tasks aside with the ranges that have failed so far, where the batch says `isolate`:
--- its other workers run on, and somebody is to look at what was left out.
+-- its other workers run on, and somebody is to look at what was left out. The first hundred
+-- are told, and a cursor of up to a thousand bytes: with more, nothing is written any more.
+--
+-- index  steps_failed
 create function tasker.set_ranges_aside(task_uuids uuid[]) returns void
 language plpgsql
 as $$
@@ -88,23 +91,50 @@ declare
     failed record;
 begin
     for failed in
-        select step.task_uuid, jsonb_build_object('failed_ranges', jsonb_agg(
-            jsonb_build_object(
-                'step', step.name, 'cursor', step.inputs -> 'cursor',
-                'checkpoint', step.checkpoint -> 'cursor'
-            ) order by step.step_no
-        )) as ranges
+        select own.task_uuid, told.ranges
         from (select distinct one.task_uuid from unnest(task_uuids) as one (task_uuid)) as own
-        join tasker.steps as step using (task_uuid)
-        where step.has_failed and step.failure_strategy = 'isolate'
-        group by step.task_uuid
+        cross join lateral (
+            select jsonb_build_object(
+                'failed_ranges', jsonb_agg(
+                    jsonb_build_object(
+                        'step', range.name,
+                        'cursor', tasker.short_json(range.inputs -> 'cursor'),
+                        'checkpoint', tasker.short_json(range.checkpoint -> 'cursor')
+                    ) order by range.place
+                ) filter (where range.place <= 100)
+            ) || case when count(*) > 100 then '{"has_more_ranges": true}' else '{}' end::jsonb
+                as ranges
+            from (
+                select
+                    step.name, step.inputs, step.checkpoint,
+                    row_number() over (order by step.batch_of, step.step_no) as place
+                from tasker.steps as step
+                where step.task_uuid = own.task_uuid and step.has_failed
+                    and step.failure_strategy = 'isolate'
+                order by step.batch_of, step.step_no
+                limit 101
+            ) as range
+            having count(*) > 0
+        ) as told
     loop
         if tasker.enter_dlq(failed.task_uuid, 'max_retries_exceeded', failed.ranges) is null then
             update tasker.dlq_entries as entry
-            set metadata = coalesce(entry.metadata, '{}') || failed.ranges,
+            set metadata = coalesce(entry.metadata, '{}') - 'has_more_ranges' || failed.ranges,
                 updated_at = tasker.now()
-            where entry.task_uuid = failed.task_uuid and entry.resolution_status = 'pending';
+            where entry.task_uuid = failed.task_uuid and entry.resolution_status = 'pending'
+                and (
+                    entry.metadata -> 'failed_ranges' is distinct from
+                    failed.ranges -> 'failed_ranges'
+                    or entry.metadata ? 'has_more_ranges' <> failed.ranges ? 'has_more_ranges'
+                );
         end if;
     end loop;
 end;
+$$;
+
+-- A value that is to be kept where many are: null in place of a long one.
+create function tasker.short_json(given json) returns json
+language sql immutable
+as $$
+    select case when octet_length(given::text) <= 1000 then given end
 $$;

@@ -28,13 +28,20 @@ class Claim:
     template_uuid: UUID
     forgiven: int  # attempts before the last reset
     max_attempts: int
+    enqueued_at: datetime
     claimed_at: datetime
+    traceparent: str | None  # of what created the task: see tracing.py
     correlation_id: UUID
     parent_correlation_id: UUID | None
     context: str | None  # None: too large to send along, see `read_context`
     parent_results: str | None  # {"parent": result}; what is missing is read when asked for
     inputs: str | None
     checkpoint: str | None
+
+    @property
+    def waited(self) -> timedelta:
+        """From ready to claimed."""
+        return self.claimed_at - self.enqueued_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +72,14 @@ class Lane:
     callable: str
     method: str
     resolver: str | None
+    is_awaited: bool = False  # a step is ready for it
 
 
 async def list_lanes(conn: Connection, namespaces: Sequence[str] | None = None) -> list[Lane]:
     """List the lanes of these namespaces, or of all."""
     rows = await conn.fetch(
-        "select lane, namespace, callable, method, nullif(resolver, '') as resolver "
+        "select lane, namespace, callable, method, nullif(resolver, '') as resolver, "
+        "exists (select from tasker.ready as r where r.lane = lanes.lane) as is_awaited "
         "from tasker.lanes where $1::text[] is null or namespace = any ($1) order by lane",
         None if namespaces is None else list(namespaces),
     )
@@ -147,7 +156,9 @@ def read_work(rows: Iterable[Any]) -> Work:
                     row["template_uuid"],
                     row["forgiven"],
                     row["max_attempts"],
+                    row["enqueued_at"],
                     row["claimed_at"],
+                    row["traceparent"],
                     row["correlation_id"],
                     row["parent_correlation_id"],
                     row["context"],

@@ -12,7 +12,9 @@ select
     lease.step_no,
     lease.attempt,
     lease.worker_uuid,
+    lease.enqueued_at,
     lease.claimed_at,
+    task.traceparent,
     step.forgiven,
     step.max_attempts,
     step.name,
@@ -140,6 +142,9 @@ returns table (lane int, namespace text, rank int, task_uuid uuid, place bigint)
 language plpgsql
 as $$
 begin
+    if cardinality(lanes) > 64 then
+        lanes := tasker.busy_lanes(lanes, 64);
+    end if;
     return query
     select served.lane, named.namespace, head.rank, head.task_uuid, served.place
     from unnest(lanes) with ordinality as served (lane, place)
@@ -152,6 +157,44 @@ begin
     cross join lateral (
         select l.namespace from tasker.lanes as l where l.lane = served.lane limit 1
     ) as named;
+end;
+$$;
+
+-- Of many lanes, those in which a step waits, in the same order; all of them if steps wait in
+-- more than `most` lanes, these or others: then nothing is gained by looking from the queue's end.
+--
+-- index  ready_order: from each lane in the queue to the next, one probe
+create function tasker.busy_lanes(lanes int[], most int) returns int[]
+language plpgsql
+as $$
+declare
+    busy int[];
+begin
+    with recursive queued as (
+        select (select r.lane from tasker.ready as r order by r.lane limit 1) as lane
+        union all
+        select (
+            select r.lane from tasker.ready as r
+            where r.lane > queued.lane
+            order by r.lane
+            limit 1
+        ) as lane
+        from queued
+        where queued.lane is not null
+    )
+
+    select array_agg(seen.lane) filter (where seen.lane is not null) into busy
+    from (select queued.lane from queued limit most + 1) as seen;
+
+    if cardinality(busy) > most then
+        return lanes;
+    end if;
+    return array(
+        select served.lane
+        from unnest(lanes) with ordinality as served (lane, place)
+        where served.lane = any (busy)
+        order by served.place
+    );
 end;
 $$;
 

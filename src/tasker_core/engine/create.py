@@ -19,10 +19,18 @@ from tasker_core.db.asking import Asking, Statement, ask
 from tasker_core.db.connect import Connection
 from tasker_core.engine.ids import new_task_uuid, new_uuid
 from tasker_core.engine.register import RegisteredTemplate, TemplateShelf
-from tasker_core.errors import DuplicateTask, InvalidRequest, MissingIdempotencyKey, NotStorable
+from tasker_core.errors import (
+    DuplicateTask,
+    InvalidRequest,
+    MissingIdempotencyKey,
+    NotStorable,
+    TaskerError,
+    UnknownTemplate,
+)
 from tasker_core.payload import MAX_BYTES, encode
 from tasker_core.templates.inputs import check_context
 from tasker_core.templates.model import TaskTemplate
+from tasker_core.tracing import Creation
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -85,49 +93,138 @@ async def create_tasks(
     return await ask(conn, creating(shelf, new, max_context_bytes=max_context_bytes))
 
 
+async def create_each(
+    conn: Connection,
+    shelf: TemplateShelf,
+    new: Sequence[NewTask],
+    *,
+    max_context_bytes: int = MAX_BYTES,
+) -> list[CreatedTask | TaskerError]:
+    """Create those of these tasks that can be created, each for itself.
+
+    Returns:
+        In the order of the requests, the task, or what `create_tasks` would have raised for
+        it alone. Of requests with the same identity the first one is created.
+    """
+    asking = creating_each(shelf, new, max_context_bytes=max_context_bytes)
+    return await ask(conn, asking)
+
+
 def creating(
     shelf: TemplateShelf, new: Sequence[NewTask], *, max_context_bytes: int = MAX_BYTES
 ) -> Asking[list[CreatedTask]]:
     """Do `create_tasks`, on whatever connection."""
     if not new:
         return []
-    found: dict[tuple[str, str, str | None], RegisteredTemplate] = {}
+    found = _Found()
+    ready = []
     for task in new:
-        _check_bounds(task)
-        key = (task.namespace, task.name, task.version)
-        if key not in found:
+        one = yield from _preparing(shelf, task, found, max_context_bytes)
+        ready.append(one)
+    _refuse_twins(ready)
+    with Creation(len(new), {"tasker.template": _label(ready)}) as span:
+        taken = yield _statement(ready, span.traceparent)
+        if taken:
+            positions = [position - 1 for (position,) in taken]
+            raise DuplicateTask(ready[positions[0]].label, positions)
+    return [one.created for one in ready]
+
+
+def creating_each(
+    shelf: TemplateShelf, new: Sequence[NewTask], *, max_context_bytes: int = MAX_BYTES
+) -> Asking[list[CreatedTask | TaskerError]]:
+    """Do `create_each`, on whatever connection."""
+    outcomes: list[CreatedTask | TaskerError] = []
+    open_places: list[int] = []
+    ready: list[_Ready] = []
+    seen: set[bytes] = set()
+    found = _Found()
+    for place, task in enumerate(new):
+        try:
+            one = yield from _preparing(shelf, task, found, max_context_bytes)
+        except TaskerError as error:
+            outcomes.append(error)
+            continue
+        if one.identity is not None and one.identity in seen:
+            outcomes.append(DuplicateTask(one.label))
+            continue
+        if one.identity is not None:
+            seen.add(one.identity)
+        outcomes.append(one.created)
+        open_places.append(place)
+        ready.append(one)
+    # whoever creates the same meanwhile takes at least one of them away each time round
+    while ready:
+        with Creation(len(ready), {"tasker.template": _label(ready)}) as span:
+            taken = {position - 1 for (position,) in (yield _statement(ready, span.traceparent))}
+        if not taken:
+            break
+        for position in taken:
+            outcomes[open_places[position]] = DuplicateTask(ready[position].label)
+        ready = [one for position, one in enumerate(ready) if position not in taken]
+        open_places = [one for position, one in enumerate(open_places) if position not in taken]
+    return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A request that has passed every check, and its task to be."""
+
+    task: NewTask
+    created: CreatedTask
+    context: str  # JSON
+    identity: bytes | None
+
+    @property
+    def label(self) -> str:
+        return self.created.template.template.label
+
+
+class _Found(dict[tuple[str, str, str | None], "RegisteredTemplate | UnknownTemplate"]):
+    """What was found of the templates that the requests name, each looked for once."""
+
+
+def _preparing(
+    shelf: TemplateShelf, task: NewTask, found: _Found, max_context_bytes: int
+) -> Asking[_Ready]:
+    _check_bounds(task)
+    key = (task.namespace, task.name, task.version)
+    if key not in found:
+        try:
             found[key] = yield from shelf.finding(*key)
-    templates = [found[task.namespace, task.name, task.version] for task in new]
-    contexts = [
-        check_context(registered.template, task.context, max_bytes=max_context_bytes)
-        for registered, task in zip(templates, new, strict=True)
-    ]
-    identities = [
-        identity_hash(registered.template, task, context)
-        for registered, task, context in zip(templates, new, contexts, strict=True)
-    ]
-    _refuse_twins(templates, identities)
-    created = [CreatedTask(new_task_uuid(), registered) for registered in templates]
-    taken = yield Statement(
+        except UnknownTemplate as error:
+            found[key] = error
+    registered = found[key]
+    if isinstance(registered, UnknownTemplate):
+        raise registered
+    context = check_context(registered.template, task.context, max_bytes=max_context_bytes)
+    identity = identity_hash(registered.template, task, context)
+    return _Ready(task, CreatedTask(new_task_uuid(), registered), context, identity)
+
+
+def _label(ready: Sequence[_Ready]) -> str:
+    labels = {one.label for one in ready}
+    return labels.pop() if len(labels) == 1 else "(several)"
+
+
+def _statement(ready: Sequence[_Ready], traceparent: str | None) -> Statement:
+    return Statement(
         _CREATE,
         (
-            [str(one.task_uuid) for one in created],
-            [str(registered.template_uuid) for registered in templates],
-            contexts,
-            [str(task.priority) for task in new],
-            [None if identity is None else f"\\x{identity.hex()}" for identity in identities],
-            [str(task.correlation_id or new_uuid()) for task in new],
-            [_text(task.parent_correlation_id) for task in new],
-            [task.initiator for task in new],
-            [task.source_system for task in new],
-            [task.reason for task in new],
-            [encode(list(task.tags)) for task in new],
+            [str(one.created.task_uuid) for one in ready],
+            [str(one.created.template.template_uuid) for one in ready],
+            [one.context for one in ready],
+            [str(one.task.priority) for one in ready],
+            [None if one.identity is None else f"\\x{one.identity.hex()}" for one in ready],
+            [str(one.task.correlation_id or new_uuid()) for one in ready],
+            [_text(one.task.parent_correlation_id) for one in ready],
+            [one.task.initiator for one in ready],
+            [one.task.source_system for one in ready],
+            [one.task.reason for one in ready],
+            [encode(list(one.task.tags)) for one in ready],
+            None if traceparent is None else [traceparent] * len(ready),
         ),
     )
-    if taken:
-        positions = [position - 1 for (position,) in taken]
-        raise DuplicateTask(templates[positions[0]].template.label, positions)
-    return created
 
 
 _CREATE = """
@@ -136,7 +233,7 @@ select * from tasker.create_tasks(
     cast(cast($3 as text[]) as json[]), cast(cast($4 as text[]) as int[]),
     cast(cast($5 as text[]) as bytea[]), cast(cast($6 as text[]) as uuid[]),
     cast(cast($7 as text[]) as uuid[]), cast($8 as text[]), cast($9 as text[]),
-    cast($10 as text[]), cast(cast($11 as text[]) as jsonb[])
+    cast($10 as text[]), cast(cast($11 as text[]) as jsonb[]), cast($12 as text[])
 )
 """
 
@@ -171,17 +268,15 @@ def identity_hash(
     return hashlib.sha256(orjson.dumps(named) + b"\n" + facts).digest()
 
 
-def _refuse_twins(
-    templates: Sequence[RegisteredTemplate], identities: Sequence[bytes | None]
-) -> None:
+def _refuse_twins(ready: Sequence[_Ready]) -> None:
     first: dict[bytes, int] = {}
     twins = [
         position
-        for position, identity in enumerate(identities)
-        if identity is not None and first.setdefault(identity, position) != position
+        for position, one in enumerate(ready)
+        if one.identity is not None and first.setdefault(one.identity, position) != position
     ]
     if twins:
-        raise DuplicateTask(templates[twins[0]].template.label, twins)
+        raise DuplicateTask(ready[twins[0]].label, twins)
 
 
 def _check_bounds(task: NewTask) -> None:

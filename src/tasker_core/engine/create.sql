@@ -11,7 +11,8 @@
 create function tasker.create_tasks(
     task_uuids uuid[], template_uuids uuid[], contexts json[], priorities int[],
     identity_hashes bytea[], correlation_ids uuid[], parent_correlation_ids uuid[],
-    initiators text[], source_systems text[], reasons text[], tags jsonb[]
+    initiators text[], source_systems text[], reasons text[], tags jsonb[],
+    traceparents text[] default null
 )
 returns setof int
 language plpgsql
@@ -29,19 +30,19 @@ begin
     insert into tasker.tasks (
         task_uuid, template_uuid, correlation_id, parent_correlation_id, created_at, priority,
         rank, halts_on_failure, namespace, identity_hash, initiator, source_system, reason, tags,
-        context, state
+        context, traceparent, state
     )
     select
         new.task_uuid, new.template_uuid, new.correlation_id, new.parent_correlation_id, moment,
         new.priority, tasker.rank_of(new.priority, moment), template.halts_on_failure,
         template.namespace, new.identity_hash, new.initiator, new.source_system, new.reason,
-        new.tags, new.context, 'steps_in_process'
+        new.tags, new.context, new.traceparent, 'steps_in_process'
     from unnest(
         task_uuids, template_uuids, contexts, priorities, identity_hashes, correlation_ids,
-        parent_correlation_ids, initiators, source_systems, reasons, tags
+        parent_correlation_ids, initiators, source_systems, reasons, tags, traceparents
     ) as new (
         task_uuid, template_uuid, context, priority, identity_hash, correlation_id,
-        parent_correlation_id, initiator, source_system, reason, tags
+        parent_correlation_id, initiator, source_system, reason, tags, traceparent
     )
     join tasker.templates as template using (template_uuid)
     order by new.identity_hash;

@@ -17,12 +17,15 @@ from tasker_core.db.connect import Connection
 from tasker_core.errors import (
     DlqEntryPending,
     InvalidRequest,
+    NotStorable,
     TransitionRefused,
     UnknownDlqEntry,
     UnknownTask,
 )
 from tasker_core.payload import decode, encode
 from tasker_core.states import DlqReason, DlqStatus, TaskState
+
+MAX_METADATA_BYTES = 65_536  # of an entry, whatever adds to it; dlq.sql has it, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class DlqEntry:
     resolved_by: str | None
     snapshot: dict[str, Any]
     metadata: dict[str, Any] | None
+    task_state: TaskState | None  # now; None: there is no such task any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,7 @@ class Investigation:
     seconds_in_state: float | None  # before it was put aside, if time was the reason
     priority_score: float
     task_state: TaskState | None  # now; None: there is no such task any more
+    is_repaired: bool  # the task goes on by an operator's hand, or has ended well
 
 
 PRIORITY_WEIGHTS = {
@@ -95,9 +100,12 @@ PRIORITY_WEIGHTS = {
 }
 
 _ENTRIES = """
-select dlq_entry_uuid, task_uuid, original_state, dlq_reason, entered_at, updated_at,
-    resolution_status, resolved_at, resolution_notes, resolved_by, snapshot, metadata
+select entry.dlq_entry_uuid, task_uuid, entry.original_state, entry.dlq_reason,
+    entry.entered_at, entry.updated_at, entry.resolution_status, entry.resolved_at,
+    entry.resolution_notes, entry.resolved_by, entry.snapshot, entry.metadata,
+    task.state as task_state
 from tasker.dlq_entries as entry
+left join tasker.tasks as task using (task_uuid)
 """
 
 _FILTERED = """
@@ -106,6 +114,23 @@ and ($2::text is null or entry.dlq_reason = $2)
 and ($3::text is null or entry.snapshot -> 'task' ->> 'namespace' = $3)
 and ($4::uuid is null or entry.task_uuid = $4)
 and ($5::text[] is null or entry.snapshot -> 'task' ->> 'namespace' = any ($5))
+"""
+
+# To repair a task is to act on it after it was put aside; one that an operator put aside as it
+# went on is not repaired by going on.
+_REPAIRED = """
+case
+    when task.state is null then true
+    when task.state in ('error', 'blocked_by_failures') then false
+    when entry.dlq_reason <> 'manual_dlq'
+        and task.state in ('complete', 'resolved_manually', 'cancelled') then true
+    else exists (
+        select from tasker.changes as change
+        where change.task_uuid = entry.task_uuid
+            and change.action in ('cancel', 'reset', 'resolve', 'complete')
+            and change.changed_at >= entry.entered_at
+    )
+end
 """
 
 
@@ -136,9 +161,25 @@ async def get_entry(conn: Connection, dlq_entry_uuid: UUID) -> DlqEntry:
     Raises:
         UnknownDlqEntry: There is none.
     """
-    row = await conn.fetchrow(f"{_ENTRIES} where dlq_entry_uuid = $1", dlq_entry_uuid)
+    row = await conn.fetchrow(f"{_ENTRIES} where entry.dlq_entry_uuid = $1", dlq_entry_uuid)
     if row is None:
         raise UnknownDlqEntry(dlq_entry_uuid=dlq_entry_uuid)
+    return _entry(row)
+
+
+async def find_entry(conn: Connection, uuid: UUID) -> DlqEntry:
+    """Read the entry of this id; or that of the task of this id, the pending one if there is one.
+
+    Raises:
+        UnknownDlqEntry: There is neither.
+    """
+    row = await conn.fetchrow(
+        f"{_ENTRIES} where entry.dlq_entry_uuid = $1 or entry.task_uuid = $1 "
+        "order by entry.resolution_status <> 'pending', entry.dlq_entry_uuid desc limit 1",
+        uuid,
+    )
+    if row is None:
+        raise UnknownDlqEntry(uuid=uuid)
     return _entry(row)
 
 
@@ -155,7 +196,7 @@ async def add_entry(
     Raises:
         UnknownTask: There is no such task.
         DlqEntryPending: It has a pending entry already.
-        NotStorable: The metadata cannot be stored.
+        NotStorable: The metadata cannot be stored, or is longer than 64 kB.
     """
     row = await conn.fetchrow(
         "select * from tasker.add_dlq_entry($1, $2, $3, $4)",
@@ -199,7 +240,8 @@ async def update_entry(
         TransitionRefused: It is resolved already, or pending if it is to be reopened.
         DlqEntryPending: It is to be reopened, and its task has another pending one.
         InvalidRequest: It is to be reopened and resolved at once.
-        NotStorable: The metadata cannot be stored.
+        NotStorable: The metadata cannot be stored, or comes to more than 64 kB with what is
+            there.
     """
     if reopen and status not in (None, DlqStatus.PENDING):
         raise InvalidRequest("resolution_status", status, "pending, or absent, with reopen")
@@ -218,6 +260,9 @@ async def update_entry(
         pending = DlqFilter(status=DlqStatus.PENDING, task_uuid=entry.task_uuid)
         (other,) = await list_entries(conn, pending, limit=1)
         raise DlqEntryPending(entry.task_uuid, other.dlq_entry_uuid)
+    if row["refused_by"] == "metadata":
+        problem = f"comes to more than {MAX_METADATA_BYTES:,} bytes with what is there"
+        raise NotStorable("", problem)
     if row["refused_by"] is not None:
         action = "reopen" if reopen else "resolve"
         advice = "" if row["status"] == DlqStatus.PENDING else "reopen it first"
@@ -253,7 +298,7 @@ async def dlq_stats(conn: Connection, *, namespaces: Sequence[str] | None = None
 async def investigation_queue(
     conn: Connection, *, limit: int, namespaces: Sequence[str] | None = None
 ) -> list[Investigation]:
-    """List the pending entries, the most urgent first.
+    """List the pending entries, the most urgent first, those of repaired tasks last.
 
     The score is the weight of the reason (`PRIORITY_WEIGHTS`) plus the minutes since the
     entry was made.
@@ -264,21 +309,21 @@ async def investigation_queue(
         namespaces: Only of tasks of these; None is of all.
     """
     rows = await conn.fetch(
-        "select entry.dlq_entry_uuid, entry.task_uuid, entry.original_state, entry.dlq_reason, "
+        "select entry.dlq_entry_uuid, task_uuid, entry.original_state, entry.dlq_reason, "
         "entry.entered_at, tasker.now() - entry.entered_at as in_dlq, "
         "entry.snapshot -> 'task' ->> 'namespace' as namespace, "
         "entry.snapshot -> 'task' ->> 'name' as name, "
         "(entry.metadata ->> 'seconds')::float8 as seconds_in_state, "
         "weight.points + extract(epoch from tasker.now() - entry.entered_at)::float8 / 60 "
         "  as priority_score, "
-        "task.state as task_state "
+        f"task.state as task_state, {_REPAIRED} as is_repaired "
         "from tasker.dlq_entries as entry "
         "join unnest($1::text[], $2::int[]) as weight (reason, points) "
         "  on weight.reason = entry.dlq_reason "
         "left join tasker.tasks as task using (task_uuid) "
         "where entry.resolution_status = 'pending' "
         "and ($4::text[] is null or entry.snapshot -> 'task' ->> 'namespace' = any ($4)) "
-        "order by priority_score desc, entry.dlq_entry_uuid limit $3",
+        "order by is_repaired, priority_score desc, entry.dlq_entry_uuid limit $3",
         list(PRIORITY_WEIGHTS),
         list(PRIORITY_WEIGHTS.values()),
         limit,
@@ -292,7 +337,7 @@ def _arguments(wanted: DlqFilter) -> tuple[object, ...]:
 
 
 def _json(metadata: dict[str, Any] | None) -> str | None:
-    return None if metadata is None else encode(metadata)
+    return None if metadata is None else encode(metadata, max_bytes=MAX_METADATA_BYTES)
 
 
 def _entry(row: Any) -> DlqEntry:
@@ -300,6 +345,8 @@ def _entry(row: Any) -> DlqEntry:
     facts["original_state"] = TaskState(facts["original_state"])
     facts["dlq_reason"] = DlqReason(facts["dlq_reason"])
     facts["resolution_status"] = DlqStatus(facts["resolution_status"])
+    if facts["task_state"] is not None:
+        facts["task_state"] = TaskState(facts["task_state"])
     facts["snapshot"] = decode(facts["snapshot"])
     facts["metadata"] = decode(facts["metadata"])
     return DlqEntry(**facts)

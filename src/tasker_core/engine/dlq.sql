@@ -72,7 +72,9 @@ $$;
 --
 -- in     what is null stays as it is; metadata is added to what is there
 -- out    refused_by: 'entry' when its status forbids it, 'task' when another entry of the
---        task is pending; status: the one that forbids it (null: no such entry), or the new
+--        task is pending, 'metadata' when it comes to more than 64 kB (failed_ranges aside,
+--        which is bounded by whoever writes it); status: the one that forbids it (null: no
+--        such entry), or the new
 -- locks  the task, then the entry
 create function tasker.update_dlq_entry(
     its_entry uuid, new_status text, notes text, by_actor text, its_metadata jsonb,
@@ -87,11 +89,14 @@ as $$
 declare
     moment timestamptz;
     its_task uuid;
+    kept jsonb;
 begin
     select entry.task_uuid into its_task from tasker.dlq_entries as entry
     where entry.dlq_entry_uuid = its_entry;
     perform from tasker.lock_tasks(array[its_task]); -- under which entries are made
-    select entry.resolution_status into status from tasker.dlq_entries as entry
+    select entry.resolution_status, coalesce(entry.metadata, '{}') - 'failed_ranges'
+    into status, kept
+    from tasker.dlq_entries as entry
     where entry.dlq_entry_uuid = its_entry
     for update;
     moment := tasker.now();
@@ -112,6 +117,10 @@ begin
         where other.task_uuid = its_task and other.resolution_status = 'pending'
     ) then
         refused_by := 'task';
+        return;
+    end if;
+    if octet_length((kept || its_metadata)::text) > 65536 then
+        refused_by := 'metadata';
         return;
     end if;
 

@@ -76,6 +76,7 @@ $$;
 -- out    the lanes of the steps that became ready, how many results counted, and the steps
 --        that were released into the hands of for_worker
 -- fence  only the lease of this worker and this attempt counts; the rest changes nothing
+-- in     for_worker is who calls; null: the sweep, for workers that are lost
 create function tasker.settle_attempts(
     worker_uuids uuid[], task_uuids uuid[], step_nos int[], attempts int[],
     results json[], errors json[], retryables boolean[], rests interval[], metadatas json[],
@@ -90,6 +91,7 @@ declare
     done_tasks uuid[];
     done_steps int[];
     failed_tasks uuid[];
+    isolated_tasks uuid[];
     halted_tasks uuid[];
     released_tasks uuid[];
     yielded_lanes int[];
@@ -155,7 +157,7 @@ begin
         from ended
         where step.task_uuid = ended.task_uuid and step.step_no = ended.step_no
         returning
-            ended.*, step.batch_of,
+            ended.*, step.batch_of, step.failure_strategy,
             case
                 when ended.new_checkpoint is not null then 'enqueued'
                 when step.state = 'pending' then 'waiting_for_retry'
@@ -177,11 +179,12 @@ begin
     recorded as (
         insert into tasker.attempts (
             task_uuid, step_no, attempt, worker_uuid, enqueued_at, claimed_at, finished_at,
-            due_at, execution_ms, outcome, error, metadata
+            due_at, execution_ms, outcome, error, metadata, ended_by
         )
         select
             task_uuid, step_no, attempt, worker_uuid, enqueued_at, claimed_at, moment,
-            due_at, handler_ms, outcome, error, metadata
+            due_at, handler_ms, outcome, error, metadata,
+            case when for_worker is null then 'sweep' end
         from settled
         where outcome <> 'enqueued'
     ),
@@ -204,6 +207,7 @@ begin
         array_agg(task_uuid) filter (where outcome = 'complete'),
         array_agg(step_no) filter (where outcome = 'complete'),
         array_agg(task_uuid) filter (where outcome = 'error'),
+        array_agg(task_uuid) filter (where outcome = 'error' and failure_strategy = 'isolate'),
         array_agg(distinct lane) filter (where outcome = 'enqueued'),
         array_agg(expansion) filter (where outcome = 'complete'),
         array_agg(task_uuid) filter (where batch_of is not null and outcome in ('complete', 'error')),
@@ -211,8 +215,8 @@ begin
         array_agg(place),
         count(*)
     into
-        done_tasks, done_steps, failed_tasks, yielded_lanes, done_expansions, left_tasks,
-        left_batches, places, settled_count
+        done_tasks, done_steps, failed_tasks, isolated_tasks, yielded_lanes, done_expansions,
+        left_tasks, left_batches, places, settled_count
     from settled;
     if events is not null then
         perform tasker.record_events(
@@ -257,8 +261,8 @@ begin
     perform tasker.advance_tasks(
         moment, array(select unnest(task_uuids) except select unnest(released_tasks))
     );
-    if failed_tasks is not null and left_tasks is not null then
-        perform tasker.set_ranges_aside(failed_tasks);
+    if isolated_tasks is not null then
+        perform tasker.set_ranges_aside(isolated_tasks);
     end if;
 end;
 $$;
@@ -444,10 +448,8 @@ begin
             given.task_uuid, given.step_no, given.attempt,
             case
                 when past.outcome = 'cancelled' then past.error ->> 'message'
-                -- a success with an error beside it: the mark of an operator's hand
-                when past.outcome in ('complete', 'resolved_manually') and past.error is not null
-                    then 'an operator settled it'
-                when past.error ->> 'error_type' = 'task_timeout' then 'the task ran out of time'
+                when past.ended_by = 'operator' then 'an operator settled it'
+                when past.ended_by = 'limit' then 'the task ran out of time'
                 else 'its lease had ended'
             end
         from unnest(task_uuids, step_nos, attempts, checkpoints)
@@ -459,9 +461,7 @@ begin
                 and step.attempt >= given.attempt
         )))
             or past.worker_uuid <> by_worker
-            or past.outcome in ('cancelled', 'resolved_manually')
-            or (past.outcome = 'complete' and past.error is not null)
-            or past.error ->> 'error_type' in ('worker_lost', 'task_timeout')
+            or past.ended_by is not null
     loop
         return next message;
     end loop;

@@ -72,3 +72,41 @@ begin
         );
 end;
 $$;
+
+-- Which failed steps do not let a step begin, by the same rules: the first twenty. It is for
+-- those who ask why.
+--
+-- index  steps_failed
+create function tasker.blocking_steps(
+    its_task uuid, halts boolean, its_batch int, strategy text
+)
+returns setof tasker.steps
+language plpgsql stable
+as $$
+begin
+    return query
+    select blocking.* from (
+        (
+            select failed.* from tasker.steps as failed
+            where failed.task_uuid = its_task and failed.has_failed and halts
+                and (failed.batch_of < its_batch or failed.batch_of is null or its_batch is null)
+            order by failed.step_no limit 20
+        )
+        union all
+        (
+            select failed.* from tasker.steps as failed
+            where failed.task_uuid = its_task and failed.has_failed and strategy = 'fail_fast'
+                and failed.batch_of = its_batch
+            order by failed.step_no limit 20
+        )
+        union all
+        (
+            select failed.* from tasker.steps as failed
+            where failed.task_uuid = its_task and failed.has_failed and halts
+                and failed.batch_of > its_batch
+            order by failed.step_no limit 20
+        )
+    ) as blocking
+    order by blocking.step_no limit 20;
+end;
+$$;

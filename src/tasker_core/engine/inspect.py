@@ -129,6 +129,23 @@ class StarvedLane:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A worker that was seen within the last day."""
+
+    worker_uuid: UUID
+    host: str
+    pid: int
+    version: str
+    concurrency: int
+    running_steps: int
+    started_at: datetime
+    seen_at: datetime
+    is_alive: bool
+    namespaces: list[str]
+    handlers: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class TemplateRecord:
     """One version of a template that is in force."""
 
@@ -139,21 +156,8 @@ class TemplateRecord:
     step_count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskFilter:
-    """Which tasks to list. None and () mean any."""
-
-    states: Sequence[TaskState] = ()
-    namespace: str | None = None
-    name: str | None = None
-    version: str | None = None
-    initiator: str | None = None
-    source_system: str | None = None
-    correlation_id: UUID | None = None
-    namespaces: Sequence[str] | None = None  # and one of these
-
-
-_TASKS = """
+# a task a row; what follows it begins with "where task."
+TASKS = """
 select
     task.task_uuid, task.template_uuid, task.namespace, template.name, template.version,
     task.state, task.context, task.priority, task.tags, task.initiator, task.source_system,
@@ -173,17 +177,6 @@ cross join lateral (
         where step.task_uuid = task.task_uuid group by step.state
     ) as by_state
 ) as counted
-"""
-
-_FILTERED = """
-($1::text[] is null or task.state = any ($1))
-and ($2::text is null or task.namespace = $2)
-and ($3::text is null or template.name = $3)
-and ($4::text is null or template.version = $4)
-and ($5::text is null or task.initiator = $5)
-and ($6::text is null or task.source_system = $6)
-and ($7::uuid is null or task.correlation_id = $7)
-and ($8::text[] is null or task.namespace = any ($8))
 """
 
 _STEPS = """
@@ -220,35 +213,10 @@ async def get_task(conn: Connection, task_uuid: UUID) -> TaskRecord:
     Raises:
         UnknownTask: There is no such task.
     """
-    row = await conn.fetchrow(_TASKS + "where task.task_uuid = $1", task_uuid)
+    row = await conn.fetchrow(TASKS + "where task.task_uuid = $1", task_uuid)
     if row is None:
         raise UnknownTask(task_uuid)
-    return _task(row)
-
-
-async def list_tasks(
-    conn: Connection, wanted: TaskFilter, *, limit: int, offset: int
-) -> list[TaskRecord]:
-    """List tasks, the youngest first."""
-    rows = await conn.fetch(
-        _TASKS + f"where task.task_uuid in (select task.task_uuid from tasker.tasks as task "
-        f"join tasker.templates as template using (template_uuid) where {_FILTERED} "
-        f"order by task.task_uuid desc limit $9 offset $10) order by task.task_uuid desc",
-        *_arguments(wanted),
-        limit,
-        offset,
-    )
-    return [_task(row) for row in rows]
-
-
-async def count_tasks(conn: Connection, wanted: TaskFilter) -> int:
-    """Count the tasks that `list_tasks` would list."""
-    total: int = await conn.fetchval(
-        "select count(*) from tasker.tasks as task "
-        f"join tasker.templates as template using (template_uuid) where {_FILTERED}",
-        *_arguments(wanted),
-    )
-    return total
+    return task_of(row)
 
 
 async def namespace_of_task(conn: Connection, task_uuid: UUID) -> str | None:
@@ -338,6 +306,37 @@ async def list_templates(conn: Connection) -> list[TemplateRecord]:
     return [TemplateRecord(**row) for row in rows]
 
 
+async def list_workers(
+    conn: Connection, *, seen_within: timedelta, namespaces: Sequence[str] | None = None
+) -> list[WorkerRecord]:
+    """List the workers that are known, those seen last first.
+
+    Args:
+        conn: A connection.
+        seen_within: One that was not seen for longer does not count as alive.
+        namespaces: Only what serves these, and only as far as it does; None is all.
+    """
+    lanes = (
+        "from tasker.lanes as lane where lane.lane = any (worker.lanes) "
+        "and ($2::text[] is null or lane.namespace = any ($2))"
+    )
+    rows = await conn.fetch(
+        "select worker.worker_uuid, worker.host, worker.pid, worker.version, worker.concurrency, "
+        "(select count(*)::int from tasker.leases as lease "
+        "  where lease.worker_uuid = worker.worker_uuid) as running_steps, "
+        "worker.started_at, worker.seen_at, "
+        "worker.seen_at > tasker.now() - $1::interval as is_alive, "
+        f"array(select distinct lane.namespace {lanes} order by 1) as namespaces, "
+        f"array(select distinct lane.callable {lanes} order by 1) as handlers "
+        "from tasker.workers as worker "
+        f"where $2::text[] is null or exists (select {lanes}) "
+        "order by worker.seen_at desc, worker.worker_uuid",
+        seen_within,
+        namespaces,
+    )
+    return [WorkerRecord(**row) for row in rows]
+
+
 async def list_starved_lanes(conn: Connection, *, seen_within: timedelta) -> list[StarvedLane]:
     """List what is ready for a handler that no worker has, of those lately alive."""
     rows = await conn.fetch(
@@ -352,20 +351,8 @@ async def list_starved_lanes(conn: Connection, *, seen_within: timedelta) -> lis
     return [StarvedLane(**row) for row in rows]
 
 
-def _arguments(wanted: TaskFilter) -> tuple[object, ...]:
-    return (
-        [str(state) for state in wanted.states] or None,
-        wanted.namespace,
-        wanted.name,
-        wanted.version,
-        wanted.initiator,
-        wanted.source_system,
-        wanted.correlation_id,
-        wanted.namespaces,
-    )
-
-
-def _task(row: Any) -> TaskRecord:
+def task_of(row: Any) -> TaskRecord:
+    """Build a task from a row of `TASKS`."""
     facts = dict(row)
     facts["state"] = TaskState(facts["state"])
     facts["context"] = decode(facts["context"])

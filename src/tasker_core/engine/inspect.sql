@@ -90,7 +90,8 @@ cross join
     ) as move (from_state, to_state, moved_at, place)
 where
     not (
-        move.place = 3 and a.outcome in ('complete', 'resolved_manually') and a.error is not null
+        move.place = 3 and a.outcome in ('complete', 'resolved_manually')
+        and a.ended_by is not null
     )
 union all
 select

@@ -45,7 +45,8 @@ begin
     set
         state = 'pending',
         forgiven = step.attempt,
-        checkpoint = case when not drops_checkpoint then step.checkpoint end
+        checkpoint = case when not drops_checkpoint then step.checkpoint end,
+        is_held = step.parallelism is not null -- its batch may be full
     where step.task_uuid = its_task and step.step_no = its_step_no;
     update tasker.tasks as t set failed_count = t.failed_count - 1 where t.task_uuid = its_task;
     if task.state = 'error' then
@@ -209,11 +210,12 @@ begin
     recorded as (
         insert into tasker.attempts (
             task_uuid, step_no, attempt, worker_uuid, enqueued_at, claimed_at, finished_at,
-            outcome, error
+            outcome, error, ended_by
         )
         select
             ended.task_uuid, ended.step_no, ended.attempt, ended.worker_uuid, ended.enqueued_at,
-            ended.claimed_at, moment, its_outcome, its_error
+            ended.claimed_at, moment, its_outcome, its_error,
+            case its_outcome when 'error' then 'limit' else 'operator' end
         from ended
         returning task_uuid, step_no, attempt, outcome
     )

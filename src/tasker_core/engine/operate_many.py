@@ -105,11 +105,10 @@ async def select_tasks(
         after: The last one that was found before.
         limit: How many at most.
     """
-    states = wanted.states or (_FAILED if action == "reset" else _OPEN)
     rows = await conn.fetch(
         _SELECTED,
         among,
-        [str(state) for state in states],
+        [str(state) for state in _states(action, wanted)],
         wanted.namespace,
         wanted.name,
         wanted.version,
@@ -122,6 +121,10 @@ async def select_tasks(
         limit,
     )
     return [row["task_uuid"] for row in rows]
+
+
+def _states(action: TaskAction, wanted: TaskSelection) -> Sequence[TaskState]:
+    return wanted.states or (_FAILED if action == "reset" else _OPEN)
 
 
 async def act_on_tasks(
@@ -190,7 +193,9 @@ async def _act(
         # a statement of its own: the next one then sees what the one before it left
         await conn.execute("select from tasker.lock_tasks(array[$1::uuid])", task_uuid)
         if not await select_tasks(conn, action, wanted, among=[task_uuid], limit=1):
-            return "skipped", "it does not fit what was asked for"
+            misfit = await _misfit(conn, action, wanted, task_uuid)
+            if misfit is not None:
+                return "skipped", misfit
     try:
         if action == "cancel":
             await cancel_task(conn, task_uuid, actor=actor, reason=reason)
@@ -207,6 +212,35 @@ async def _act(
             return "unchanged", None
         return "refused", str(error)
     return "done", None
+
+
+async def _misfit(
+    conn: Connection, action: TaskAction, wanted: TaskSelection, task_uuid: UUID
+) -> str | None:
+    """Say what a task that was not selected does not have; None if there is no such task."""
+    row = await conn.fetchrow(
+        "select task.state, task.namespace, template.name, template.version, task.created_at "
+        "from tasker.tasks as task join tasker.templates as template using (template_uuid) "
+        "where task.task_uuid = $1",
+        task_uuid,
+    )
+    if row is None:
+        return None
+    states = [str(state) for state in _states(action, wanted)]
+    if row["state"] not in states:
+        return f"it is {row['state']}, not {' or '.join(states)}"
+    for what in ("namespace", "name", "version"):
+        asked = getattr(wanted, what)
+        if asked not in (None, row[what]):
+            return f"its {what} is {row[what]}, not {asked}"
+    created = row["created_at"].isoformat()
+    if wanted.created_after is not None and row["created_at"] <= wanted.created_after:
+        return f"it was created at {created}, not after {wanted.created_after.isoformat()}"
+    if wanted.created_before is not None and row["created_at"] >= wanted.created_before:
+        return f"it was created at {created}, not before {wanted.created_before.isoformat()}"
+    step = f"step {wanted.failed_step}" if wanted.failed_step is not None else "step"
+    kind = f" with error type {wanted.error_type}" if wanted.error_type is not None else ""
+    return f"no {step} of it is in error{kind}"
 
 
 async def _facts(conn: Connection, task_uuid: UUID) -> dict[str, Any]:

@@ -124,7 +124,8 @@ begin
     set
         state = 'pending',
         forgiven = step.attempt,
-        checkpoint = case when not drops_checkpoints then step.checkpoint end
+        checkpoint = case when not drops_checkpoints then step.checkpoint end,
+        is_held = step.parallelism is not null -- its batch may be full
     where step.task_uuid = its_uuid and step.step_no = any (failed_steps);
     update tasker.tasks as t set failed_count = 0 where t.task_uuid = its_uuid;
     if task.state = 'error' then

@@ -34,15 +34,19 @@ _log = structlog.get_logger("tasker.engine")
 def lost_events(step: StepDefinition) -> str | None:
     """Name what an attempt publishes that is lost with its worker, as JSON; None: nothing.
 
-    Nobody is there to make a payload, so only events are named that may be empty.
+    Nobody is there to make a payload, so only events are named whose schema allows what is
+    known of a lost attempt, or nothing at all.
     """
-    found = [
-        {"name": declared.name, "condition": declared.condition}
-        for declared in step.publishes_events
-        if is_durable(declared.delivery_mode)
-        and may_be_due(declared.condition, success=False)
-        and not _faults({}, declared.schema)
-    ]
+    known = {"step_name": step.name, "attempt": 1, "error_type": "lost", "error_message": "lost"}
+    found = []
+    for declared in step.publishes_events:
+        if not is_durable(declared.delivery_mode) or not may_be_due(declared.condition, False):
+            continue
+        is_empty = bool(_faults(known, declared.schema))
+        if not (is_empty and _faults({}, declared.schema)):
+            found.append(
+                {"name": declared.name, "condition": declared.condition, "is_empty": is_empty}
+            )
     return encode(found) if found else None
 
 

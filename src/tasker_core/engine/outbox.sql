@@ -119,8 +119,10 @@ begin
 end;
 $$;
 
--- What attempts publish that failed without their worker, with this error: nobody can make the
--- payload, it is empty. Only events whose schema allows that are known here, see register.py.
+-- What attempts publish that failed without their worker, with this error: nobody can make a
+-- payload of the application's, so it is {"step_name", "attempt", "error_type",
+-- "error_message"}; or empty, if that is all that the event's schema allows. Events whose
+-- schema allows neither are not known here, see outbox.py.
 --
 -- out    as events above; null when none of these steps declares any
 create function tasker.lost_events(
@@ -150,7 +152,15 @@ as $$
                         'step_name', step.name,
                         'namespace', task.namespace
                     ),
-                    'payload', json_build_object(),
+                    'payload', case
+                        when (declared ->> 'is_empty')::boolean then json_build_object()
+                        else json_build_object(
+                            'step_name', step.name,
+                            'attempt', lost.attempt - step.forgiven,
+                            'error_type', its_error ->> 'error_type',
+                            'error_message', its_error ->> 'message'
+                        )
+                    end,
                     'execution_result', json_build_object(
                         'success', false,
                         'result', null,

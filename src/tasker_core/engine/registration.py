@@ -13,6 +13,7 @@ from tasker_core.db.connect import Connection
 from tasker_core.engine.register import register_template
 from tasker_core.errors import Finding, InvalidRequest, InvalidTemplate, Severity, TemplateError
 from tasker_core.templates.load import Report, load_directory
+from tasker_core.templates.model import TaskTemplate
 
 _log = structlog.get_logger("tasker.templates")
 
@@ -26,6 +27,12 @@ class TemplateOutcome:
     outcome: Literal["registered", "unchanged", "refused"]
     reason: str | None  # of a refusal
     findings: tuple[Finding, ...]
+    template: TaskTemplate | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is probably not meant so, each with its place and what was meant."""
+        return [str(one) for one in self.findings if one.severity is Severity.WARNING]
 
 
 async def register_directories(
@@ -34,6 +41,7 @@ async def register_directories(
     *,
     strict: bool = False,
     force: bool = False,
+    logs: bool = True,
 ) -> list[TemplateOutcome]:
     """Register every template below these directories.
 
@@ -42,6 +50,7 @@ async def register_directories(
         directories: Where to look.
         strict: Let the first template that is refused stop everything.
         force: Put changed definitions in force although tasks have used their versions.
+        logs: Log what became of each; False: the caller tells it.
 
     Raises:
         InvalidTemplate: A template has errors, and `strict` is set.
@@ -51,7 +60,8 @@ async def register_directories(
     for directory in directories:
         for report in load_directory(directory):
             outcome = await _register(conn, report, strict=strict, force=force)
-            _tell(outcome)
+            if logs:
+                _tell(outcome)
             outcomes.append(outcome)
     return outcomes
 
@@ -68,15 +78,14 @@ async def _register(
     except (TemplateError, InvalidRequest) as error:
         if strict:
             raise
-        return TemplateOutcome(report.path, label, "refused", str(error), report.findings)
-    return TemplateOutcome(report.path, label, done.outcome, None, report.findings)
+        return TemplateOutcome(report.path, label, "refused", str(error), report.findings, template)
+    return TemplateOutcome(report.path, label, done.outcome, None, report.findings, template)
 
 
 def _tell(outcome: TemplateOutcome) -> None:
     where = str(outcome.path)
-    for finding in outcome.findings:
-        if finding.severity is Severity.WARNING:
-            _log.warning("template_finding", finding=str(finding))
+    for warning in outcome.warnings:
+        _log.warning("template_finding", finding=warning)
     if outcome.outcome == "refused":
         _log.error("template_refused", path=where, reason=outcome.reason)
     else:

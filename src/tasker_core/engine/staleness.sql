@@ -6,18 +6,24 @@
 
 -- Look at the watched tasks whose time to be looked at has come. It is the sweep's part.
 --
+-- out    the tasks that were ended, and those for which a dead letter was written
 -- locks  those tasks, skipping what others hold: they are found again; for a task that is
 --        ended also its delayed, ready, leases
 -- index  watched_order
 -- tells  channels tasker_cancelled, tasker_outbox
-create function tasker.check_limits(max_tasks int default 500) returns void
+create function tasker.check_limits(
+    max_tasks int default 500, out ended_tasks uuid[], out filed_tasks uuid[]
+)
 language plpgsql
 as $$
 declare
     moment timestamptz := tasker.now();
     held_tasks uuid[];
     late record;
+    done record;
 begin
+    ended_tasks := '{}';
+    filed_tasks := '{}';
     if not exists (select from tasker.watched as w where w.look_at <= moment) then
         return;
     end if;
@@ -39,9 +45,15 @@ begin
         where w.task_uuid = late.task_uuid;
         if late.verdict is not null then
             begin
-                perform tasker.act_on_limit(
+                select * into done from tasker.act_on_limit(
                     moment, late.task_uuid, late.verdict, late.facts, late.fails, late.files
                 );
+                if done.is_ended then
+                    ended_tasks := ended_tasks || late.task_uuid;
+                end if;
+                if done.is_filed then
+                    filed_tasks := filed_tasks || late.task_uuid;
+                end if;
             exception when others then -- one task must not stop the sweep; it is looked at again
                 raise warning 'task % could not be ended: %', late.task_uuid, sqlerrm;
             end;
@@ -194,11 +206,12 @@ $$;
 -- Do what a limit asks for: write a dead letter, end the task in error, or both. What ran
 -- has failed; what was ready or rested is parked, so that an operator can let it go on.
 --
+-- out    is_filed: not if the task had a pending dead letter already
 -- locks  nothing of its own: the caller holds the task
 create function tasker.act_on_limit(
-    moment timestamptz, its_task uuid, verdict text, facts jsonb, fails boolean, files boolean
+    moment timestamptz, its_task uuid, verdict text, facts jsonb, fails boolean, files boolean,
+    out is_ended boolean, out is_filed boolean
 )
-returns void
 language plpgsql
 as $$
 declare
@@ -211,8 +224,9 @@ declare
         floor((facts ->> 'seconds')::numeric), facts ->> 'limit_seconds'
     );
 begin
+    is_ended := fails;
     if files then
-        perform tasker.enter_dlq(
+        is_filed := tasker.enter_dlq(
             its_task,
             case
                 when verdict = 'give_up' then 'max_retries_exceeded'
@@ -223,7 +237,7 @@ begin
             || case when missing <> '{}'
                 then jsonb_build_object('missing_handlers', missing) else '{}'
             end
-        );
+        ) is not null;
     end if;
     if fails then
         moment := tasker.stop_task(
@@ -234,6 +248,7 @@ begin
             )
         );
         perform tasker.change_task(moment, its_task, 'error', verdict, null, why);
+        perform tasker.set_ranges_aside(array[its_task]);
     end if;
 end;
 $$;
@@ -272,7 +287,8 @@ begin
     join tasker.templates as template using (template_uuid)
     where task.task_uuid = any (task_uuids) and template.limits ? 'look_after'
         and task.completed_at is null
-    on conflict (task_uuid) do update set since = excluded.since, look_at = excluded.look_at;
+    on conflict (task_uuid) do update -- the time in its state may go on: not later than planned
+    set since = excluded.since, look_at = least(w.look_at, excluded.look_at);
 end;
 $$;
 

@@ -1,12 +1,16 @@
 -- Take back what was dropped, then end what is over its time. Everyone may run it, now and
 -- then; one at a time does the work.
 --
--- out    how many attempts were taken back
+-- out    how many attempts were taken back; the tasks that were ended for a limit, and those
+--        that were put aside for one
 -- locks  an advisory lock; the tasks of expired leases, of delayed steps and of those that
 --        are to be looked at, skipping what others hold; then delayed, ready, leases
 -- tells  channels tasker_ready, tasker_cancelled, tasker_outbox
 
-create function tasker.sweep(max_attempts int default 500) returns int
+create function tasker.sweep(
+    max_attempts int default 500,
+    out taken_back int, out ended_tasks uuid[], out filed_tasks uuid[]
+)
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -22,8 +26,11 @@ declare
     lost_tasks uuid[];
     lost record;
 begin
+    taken_back := 0;
+    ended_tasks := '{}';
+    filed_tasks := '{}';
     if not pg_try_advisory_xact_lock(hashtext('tasker.sweep')) then
-        return 0;
+        return;
     end if;
 
     delete from tasker.workers as worker where worker.seen_at < moment - interval '1 day';
@@ -72,7 +79,9 @@ begin
         perform tasker.tell_ready(lost_tasks);
     end if;
     perform tasker.enqueue_due(tasker.now());
-    perform tasker.check_limits(); -- last: what was lost has been given its next attempt
-    return lost.total;
+    -- last: what was lost has been given its next attempt
+    select limits.ended_tasks, limits.filed_tasks into ended_tasks, filed_tasks
+    from tasker.check_limits() as limits;
+    taken_back := lost.total;
 end;
 $$;

@@ -6,6 +6,7 @@ are in why.sql. Steps that do not exist yet are told, too, as long as they may c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -80,11 +81,7 @@ def explain(cause: Cause) -> str:
     'blocked until check, which failed, is reset, resolved or completed'
     """
     detail = cause.detail
-    names = ", ".join(
-        f"{one['name']} ({one['state']})" if cause.cause == "waits_for_parents" else one["name"]
-        for one in detail.get("steps", ())
-        if isinstance(one, dict)
-    )
+    steps = [one for one in detail.get("steps", ()) if isinstance(one, dict)]
     match cause.cause:
         case "failed":
             error = detail.get("error") or {}
@@ -98,8 +95,10 @@ def explain(cause: Cause) -> str:
             return f"the task has ended: {detail.get('task_state')}"
         case "waits_for_parents":
             more = detail.get("count", 0) - len(detail.get("steps", ()))
+            names = ", ".join(f"{one['name']} ({one['state']}{_error(one)})" for one in steps)
             return f"waits for {names}{f' and {more} more' if more > 0 else ''}"
         case "blocked_by_failures":
+            names = ", ".join(f"{one['name']}{_error(one, ' ({})')}" for one in steps)
             return f"blocked until {names}, which failed, is reset, resolved or completed"
         case "waits_for_batch":
             return f"waits for its turn: {detail.get('parallelism')} of its batch run at a time"
@@ -107,6 +106,7 @@ def explain(cause: Cause) -> str:
             return (
                 f"waits for its retry at {detail.get('due_at')}, "
                 f"{_times(detail.get('attempts', 0))} of {detail.get('max_attempts')} made"
+                f"{_error(detail)}"
             )
         case "no_worker_in_namespace":
             return f"no live worker serves the namespace {detail.get('namespace')}"
@@ -116,6 +116,12 @@ def explain(cause: Cause) -> str:
             return f"enqueued, with {detail.get('steps_before', 0)} steps before it"
         case _:
             return f"not known yet whether it comes: {' and '.join(detail.get('steps', ()))} decide"
+
+
+def _error(failed: Mapping[str, Any], form: str = ": {}") -> str:
+    """Say how the last attempt failed; nothing if it did not."""
+    error = failed.get("error")
+    return form.format(f"{error['error_type']}: {error['message']}") if error else ""
 
 
 def _times(attempts: int) -> str:

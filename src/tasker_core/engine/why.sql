@@ -63,6 +63,24 @@ begin
 end;
 $$;
 
+-- How a step's last attempt failed: {"error_type", "message"}, of up to 200 characters each;
+-- null when it did not fail.
+create function tasker.last_error(its_task uuid, its_step_no int) returns json
+language plpgsql stable
+as $$
+begin
+    return (
+        select case when past.error is not null then json_build_object(
+            'error_type', left(past.error ->> 'error_type', 200),
+            'message', left(past.error ->> 'message', 200)
+        ) end
+        from tasker.attempts as past
+        where past.task_uuid = its_task and past.step_no = its_step_no
+        order by past.attempt desc limit 1
+    );
+end;
+$$;
+
 -- What there is to say of a cause. Of many steps the first twenty are named.
 create function tasker.why_in_detail(its_cause text, seen tasker.step_states) returns json
 language plpgsql stable
@@ -80,8 +98,9 @@ begin
             from tasker.tasks as task where task.task_uuid = seen.task_uuid
         )
         when 'waits_for_parents' then json_build_object('count', seen.parents_left, 'steps', (
-            select json_agg(open) from (
-                select parent.name, parent.state
+            select json_strip_nulls(json_agg(open)) from (
+                select parent.name, parent.state,
+                    tasker.last_error(seen.task_uuid, parent.step_no) as error
                 from unnest(seen.parents) as up (step_no)
                 join tasker.step_states as parent
                     on parent.task_uuid = seen.task_uuid and parent.step_no = up.step_no
@@ -90,10 +109,16 @@ begin
             ) as open
         ))
         when 'blocked_by_failures' then json_build_object('steps', (
-            select json_agg(failed) from (
-                select step.name, step.state from tasker.steps as step
-                where step.task_uuid = seen.task_uuid and step.has_failed
-                order by step.step_no limit 20
+            select json_strip_nulls(json_agg(failed)) from (
+                select blocking.name, blocking.state,
+                    tasker.last_error(seen.task_uuid, blocking.step_no) as error
+                from tasker.steps as own
+                join tasker.tasks as task using (task_uuid)
+                cross join lateral tasker.blocking_steps(
+                    own.task_uuid, task.halts_on_failure, own.batch_of, own.failure_strategy
+                ) as blocking
+                where own.task_uuid = seen.task_uuid and own.step_no = seen.step_no
+                order by blocking.step_no
             ) as failed
         ))
         when 'waits_for_batch' then (
@@ -103,7 +128,8 @@ begin
         )
         when 'waits_for_retry' then json_build_object(
             'due_at', seen.due_at, 'in_seconds', extract(epoch from seen.due_at - tasker.now()),
-            'attempts', seen.attempt - seen.forgiven, 'max_attempts', seen.max_attempts
+            'attempts', seen.attempt - seen.forgiven, 'max_attempts', seen.max_attempts,
+            'error', tasker.last_error(seen.task_uuid, seen.step_no)
         )
         when 'waits_for_worker' then json_build_object('steps_before', (
             select count(*) from (

@@ -27,6 +27,7 @@
     ├─ SetupError                   whoever installs and starts
     │   ├─ DatabaseNotConfigured  EmbeddedDatabaseError  DatabaseUnreachable
     │   ├─ SchemaOutOfDate  SchemaTooNew  MigrationChanged  SchemaInUse
+    │   ├─ TracingUnavailable
     │   ├─ HandlerLoadError  ResolutionError  ResolverNotFoundError  InvalidSettings
     │   ├─ UnprotectedServer
     │   └─ WorkerNotInitializedError  WorkerBootstrapError  WorkerAlreadyRunningError
@@ -446,14 +447,20 @@ class UnknownDlqEntry(RequestError):
     code = "unknown_dlq_entry"
 
     def __init__(
-        self, *, dlq_entry_uuid: object | None = None, task_uuid: object | None = None
+        self,
+        *,
+        dlq_entry_uuid: object | None = None,
+        task_uuid: object | None = None,
+        uuid: object | None = None,  # of either
     ) -> None:
-        self.dlq_entry_uuid, self.task_uuid = dlq_entry_uuid, task_uuid
-        super().__init__(
-            f"there is no dead letter {dlq_entry_uuid}"
-            if task_uuid is None
-            else f"task {task_uuid} has no dead letter"
-        )
+        self.dlq_entry_uuid, self.task_uuid = dlq_entry_uuid or uuid, task_uuid or uuid
+        if uuid is not None:
+            message = f"{uuid} is no dead letter, and no task that has one"
+        elif task_uuid is not None:
+            message = f"task {task_uuid} has no dead letter"
+        else:
+            message = f"there is no dead letter {dlq_entry_uuid}"
+        super().__init__(message)
 
 
 class DlqEntryPending(RequestError):
@@ -519,6 +526,19 @@ class DatabaseUnreachable(SetupError):
     def __init__(self, address: str, reason: str) -> None:
         self.address, self.reason = address, reason
         super().__init__(f"cannot connect to PostgreSQL at {address}: {reason}")
+
+
+class TracingUnavailable(SetupError):
+    """Traces are to be sent, and what sends them is not installed."""
+
+    code = "tracing_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"the setting tracing is on, but OpenTelemetry's SDK cannot be imported ({reason}); "
+            f"install it with: pip install 'tasker-py[otel]'"
+        )
 
 
 class SchemaOutOfDate(SetupError):

@@ -7,7 +7,7 @@ record. Inside a handler the step's ids are added by themselves.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -61,28 +61,59 @@ def log_trace(message: str, fields: Mapping[str, Any] | LogContext | None = None
     _log(TRACE, message, fields)
 
 
+def add_step_fields(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the ids of the step to lines that a handler logs: a processor for structlog.
+
+    `task_uuid`, `step_uuid`, `step_name`, `attempt`, `namespace` and `correlation_id`; what
+    the line says itself stays.
+
+    ::
+
+        structlog.configure(processors=[add_step_fields, structlog.processors.JSONRenderer()])
+    """
+    for name, value in step_fields().items():
+        event.setdefault(name, value)
+    return event
+
+
+class StepFields(logging.Filter):
+    """Adds the same fields to records of `logging`: a filter for a handler of logging.
+
+    >>> handler = logging.StreamHandler()
+    >>> handler.addFilter(StepFields())
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add them; every record passes."""
+        for name, value in step_fields().items():
+            if not hasattr(record, name):
+                setattr(record, name, value)
+        return True
+
+
+def step_fields() -> dict[str, Any]:
+    """Give the ids of the step whose handler runs here; nothing outside of handlers."""
+    step = current_step()
+    if step is None:
+        return {}
+    return {
+        "correlation_id": str(step.correlation_id),
+        "task_uuid": str(step.task_uuid),
+        "step_uuid": str(step.step_uuid),
+        "step_name": step.step_name,
+        "attempt": step.retry_count + 1,
+        "namespace": step.namespace,
+    }
+
+
 def _log(level: int, message: str, fields: Mapping[str, Any] | LogContext | None) -> None:
     if not _logger.isEnabledFor(level):
         return
     if isinstance(fields, LogContext):
         fields = fields.model_dump(exclude_none=True)
-    known = {**_step_fields(), **(fields or {})}
+    known = {"operation": "python_handler", **step_fields(), **(fields or {})}
     extra = {(f"{k}_" if k in _TAKEN else k): str(value) for k, value in known.items()}
     _logger.log(level, "%s", message, extra=extra, stacklevel=3)  # the caller's line
-
-
-def _step_fields() -> dict[str, Any]:
-    facts: dict[str, Any] = {"operation": "python_handler"}
-    step = current_step()
-    if step is not None:
-        facts.update(
-            correlation_id=step.correlation_id,
-            task_uuid=step.task_uuid,
-            step_uuid=step.step_uuid,
-            step_name=step.step_name,
-            namespace=step.namespace,
-        )
-    return facts
 
 
 logging.addLevelName(TRACE, "TRACE")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from tasker_core.errors import TransactionMisuse
 
@@ -38,6 +38,15 @@ class StepTransaction(Generic[AsyncConn, SyncConn]):
     def __init__(self, host: TransactionHost, engine: Any = None) -> None:
         self._host = host
         self._engine = engine
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise TransactionMisuse(
+            f"context.transaction() is a block, which has no {name}: write `async with "
+            f"context.transaction() as conn:` in an async handler, `with context.transaction() "
+            f"as conn:` in others, and inside it conn.{name}"
+        )
 
     async def __aenter__(self) -> AsyncConn:
         conn: AsyncConn = await self._host.open_transaction(self._engine, is_async=True)

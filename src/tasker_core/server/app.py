@@ -3,27 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from tasker_core.db import Database, migrate, resolve_database
 from tasker_core.engine.registration import register_directories
 from tasker_core.relay import Relay
-from tasker_core.server import problems
+from tasker_core.server import metrics, pressure, problems
 from tasker_core.server.backend import Backend
 from tasker_core.server.edge import Edge
 from tasker_core.server.gate import Gate
 from tasker_core.server.openapi import describe
-from tasker_core.server.routes import actions, analytics, dlq, health, steps, tasks, whoami
+from tasker_core.server.routes import (
+    actions,
+    analytics,
+    bulk,
+    dlq,
+    events,
+    health,
+    search,
+    steps,
+    tasks,
+    views,
+    whoami,
+    workers,
+)
 from tasker_core.server.routes import templates as registered
 from tasker_core.server.sweeper import keep_sweeping
 from tasker_core.settings import Settings
+from tasker_core.tracing import set_up as set_up_tracing
 
-POOL_SIZE = 10
+# Newer versions of FastAPI trace and count by themselves; metrics.py does, the same for all.
+_QUIET: dict[str, Any] = (
+    {"telemetry": {"tracing": False, "metrics": False, "logs": False}}
+    if "telemetry" in inspect.signature(FastAPI).parameters
+    else {}
+)
+
+# in this order: /v1/tasks/bulk is no task
+_TASKS = (search, bulk, actions, tasks, views)
+_OTHERS = (events, steps, dlq, registered, workers, analytics, whoami)
+ROOMS = [one.router for one in (*_TASKS, *_OTHERS)]
 
 
 def create_app(
@@ -59,7 +86,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with _running(backend, database, paths, strict_templates):
+        app.state.tracer = set_up_tracing(settings.tracing, "tasker-server")
+        async with running(backend, database, paths, strict=strict_templates):
             yield
 
     app = FastAPI(
@@ -70,39 +98,49 @@ def create_app(
         docs_url="/api-docs/ui",
         swagger_ui_oauth2_redirect_url=None,
         redoc_url=None,
+        **_QUIET,
     )
     app.state.backend = backend
     app.state.api_routes = []
-    for room in (tasks, actions, steps, dlq, registered, analytics, health, whoami):
-        app.state.api_routes += room.router.routes
-        app.include_router(room.router)
+    for router in (*ROOMS, health.router, metrics.router):
+        app.state.api_routes += router.routes
+        app.include_router(router)
     app.add_api_route("/", _to_docs, include_in_schema=False)
     problems.install(app)
+    pressure.install(app)
     describe(app)
     # Layers, from the inside out. The gate is inside the edge, so that its replies have an
     # id, too, and outside the routes, so that it needs no body.
     app.add_middleware(Gate, backend=backend)
     app.add_middleware(Edge)
+    metrics.install(app)
     return app
 
 
 @asynccontextmanager
-async def _running(
-    backend: Backend, given: Database | None, paths: Sequence[Path | str], strict: bool
+async def running(
+    backend: Backend, given: Database | None, paths: Sequence[Path | str], *, strict: bool
 ) -> AsyncIterator[None]:
-    """Hold the pool, the sweeper and the relay for as long as the server runs."""
+    """Hold the pool, the sweeper and the relay for as long as the server runs.
+
+    Args:
+        given: Where the data is; stays the caller's. None: what the settings say.
+        paths: Directories of templates to register.
+        strict: Refuse to start when one of them is refused.
+    """
     async with AsyncExitStack() as stack:
         database = given
         if database is None:
             database = await asyncio.to_thread(resolve_database, backend.settings)
             stack.push_async_callback(asyncio.to_thread, database.close)
-        pool = await database.pool("tasker-server", max_size=POOL_SIZE)
+        pool = await _pool(backend.settings, database)
         stack.push_async_callback(pool.close)
         stack.callback(setattr, backend, "pool", None)
         backend.pool, backend.draining = pool, False
         async with backend.connection() as conn:
             await migrate.check(conn)
             backend.templates = await register_directories(conn, paths, strict=strict)
+        stack.push_async_callback(backend.live.close)
         stop = asyncio.Event()
         if backend.keys is not None:
             backend.keys.keep_fresh()
@@ -114,6 +152,19 @@ async def _running(
             await relay.start()
             stack.push_async_callback(relay.stop)
         yield
+
+
+async def _pool(settings: Settings, database: Database) -> asyncpg.Pool[asyncpg.Record]:
+    """Open the pool; what hangs in it ends by itself, and holds no task's lock for ever."""
+    limit = str(round(1000 * settings.server_statement_seconds))
+    return await database.pool(
+        "tasker-server",
+        max_size=settings.server_pool_size,
+        server_settings={
+            "statement_timeout": limit,
+            "idle_in_transaction_session_timeout": limit,
+        },
+    )
 
 
 def _relay(settings: Settings, url: str, database: Database) -> Relay:

@@ -30,7 +30,7 @@ async def read_request(
     Raises:
         Refusal: It is not JSON, too large, or of another shape.
     """
-    content = await _read(request)
+    content = await read_bytes(request)
     if optional and not content:
         return shape.validate_python({})
     _check_content_type(request)
@@ -55,7 +55,12 @@ def body_limit(request: Request) -> int:
     return backend_of(request).settings.max_context_bytes + SLACK_BYTES
 
 
-async def _read(request: Request) -> bytes:
+async def read_bytes(request: Request) -> bytes:
+    """Read the body of a request, whatever it is.
+
+    Raises:
+        Refusal: It is too large.
+    """
     limit = body_limit(request)
     announced = request.headers.get("Content-Length", "")
     if announced.isdigit() and int(announced) > limit:

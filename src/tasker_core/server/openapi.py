@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,15 +12,18 @@ from pydantic.json_schema import models_json_schema
 
 from tasker_core.server.permissions import ROUTES
 from tasker_core.wire.actions import TaskActionsRequest
+from tasker_core.wire.bulk import BulkCreateTasks
 from tasker_core.wire.dlq import DlqEntryRequest, DlqUpdate
 from tasker_core.wire.problems import MEDIA_TYPE, Problem
 from tasker_core.wire.steps import CompleteManually, ResetForRetry, ResolveManually
-from tasker_core.wire.tasks import CancelRequest, TaskRequest
+from tasker_core.wire.tasks import CancelRequest, RetryRequest, TaskRequest
 
 _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (
     TaskRequest,
+    BulkCreateTasks,
     CancelRequest,
+    RetryRequest,
     TaskActionsRequest,
     ResetForRetry,
     ResolveManually,
@@ -51,7 +55,10 @@ def step_action_body() -> dict[str, Any]:
 def problems_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Say with which statuses a route refuses."""
     content = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="ApiError")}}}
-    return {status: {"description": "Problem", "content": content} for status in statuses}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in statuses
+    }
 
 
 def describe(app: FastAPI) -> None:
@@ -78,9 +85,13 @@ def _complete(document: dict[str, Any]) -> None:
         schemas["ApiError" if name == "Problem" else name] = schema
     for path in document["paths"].values():
         for operation in path.values():
-            answer = operation["responses"].pop("422", None)  # FastAPI's own shape is not ours
+            answers = operation["responses"]
+            answer = answers.pop("422", None)  # FastAPI's own shape is not ours
             if answer and MEDIA_TYPE in answer["content"]:
-                operation["responses"]["422"] = answer
+                answers["422"] = answer
+            if "503" in answers:  # who asks the database may also meet these
+                for status, told in problems_of(408, 500).items():
+                    answers.setdefault(str(status), told)
     _tell_permissions(document)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)

@@ -6,7 +6,8 @@ log, where the request's id finds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +17,7 @@ import orjson
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -54,6 +56,7 @@ _BY_STATUS = {
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
     408: "TIMEOUT",
+    410: "GONE",
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
     422: "VALIDATION_ERROR",
@@ -83,11 +86,31 @@ class Refusal(Exception):
         super().__init__(detail)
 
 
+_REPEATABLE = frozenset({"tag"})
+_OURS = (Refusal, errors.TaskerError, asyncpg.PostgresError, asyncpg.DataError)
+
+
+class ProblemRoute(APIRoute):
+    """A route whose errors are problems, in whatever app it stands."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Answer for what the route raises, and for what it was asked with."""
+        handler = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                _check_repeated(request)
+                return await handler(request)
+            except RequestValidationError as error:
+                return await _answer_invalid(request, error)
+            except _OURS as error:
+                return problem_of(request, error)
+
+        return answer
+
+
 def install(app: FastAPI) -> None:
-    """Let every error of the app's routes be answered here."""
-    for kind in (Refusal, errors.TaskerError, asyncpg.PostgresError, asyncpg.DataError):
-        app.add_exception_handler(kind, _answer)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    """Let what no route of ours has raised be answered here, too."""
     app.add_exception_handler(HTTPException, _answer_http)
 
 
@@ -135,7 +158,7 @@ def problem_of(request: Request, error: Exception) -> Response:
             retry_after=error.retry_after,
             headers=error.headers,
         )
-    status, code = next(_BY_CLASS[kind] for kind in type(error).__mro__ if kind in _BY_CLASS)
+    status, code = _kind_of(error)
     if status == 503:
         _log.warning("unavailable", path=request.url.path, error=str(error))
         detail = "the database cannot be used at the moment; try again"
@@ -147,6 +170,12 @@ def problem_of(request: Request, error: Exception) -> Response:
     return problem(
         request, status, code, str(error), wrong=list(_wrong_fields(error)), **_facts(error)
     )
+
+
+def facts_of(error: errors.TaskerError) -> tuple[int, str, list[FieldError]]:
+    """Say of an error its status, its code, and what in the request is wrong."""
+    status, code = _kind_of(error)
+    return status, code, list(_wrong_fields(error))
 
 
 def fields_of(found: Iterable[Mapping[str, Any]], skip: int = 0) -> list[FieldError]:
@@ -164,14 +193,12 @@ def fields_of(found: Iterable[Mapping[str, Any]], skip: int = 0) -> list[FieldEr
 # --- helpers --------------------------------------------------------------------------
 
 
-async def _answer(request: Request, error: Exception) -> Response:
-    return problem_of(request, error)
-
-
 async def _answer_invalid(request: Request, error: Exception) -> Response:
     """Answer for what FastAPI checks: ids in the path, and the query."""
     assert isinstance(error, RequestValidationError)
     found = error.errors()
+    if any(one["loc"][0] == "path" for one in found) and _literal(request):
+        return await _answer_http(request, HTTPException(405))
     for one in found:
         if one["loc"][0] == "path" and one["type"].startswith("uuid"):
             detail = f"{one['loc'][-1]} is {one['input']!r}, but must be a UUID"
@@ -197,11 +224,32 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> list[str]:
     """List the methods of this path; one path may be several routes."""
-    methods: set[str] = set()
-    for route in request.app.state.api_routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= route.methods
-    return sorted(methods)
+    matching = [
+        route
+        for route in request.app.state.api_routes
+        if route.matches(request.scope)[0] is not Match.NONE
+    ]
+    return sorted({method for route in _literal(request) or matching for method in route.methods})
+
+
+def _literal(request: Request) -> list[Any]:
+    """Find the routes of this very path: /v1/tasks/bulk looks like a task, but is none."""
+    routes = getattr(request.app.state, "api_routes", [])
+    return [route for route in routes if route.path == request.scope["path"]]
+
+
+def _check_repeated(request: Request) -> None:
+    """Refuse a parameter that is there twice: which of them would count?"""
+    names = Counter(name for name, _ in request.query_params.multi_items())
+    twice = [name for name, count in names.items() if count > 1 and name not in _REPEATABLE]
+    if twice:
+        wrong = [FieldError(pointer=f"/{name}", message="twice", kind="once") for name in twice]
+        detail = f"the address is wrong: {', '.join(twice)}: is there more than once"
+        raise Refusal(400, "BAD_REQUEST", detail, wrong)
+
+
+def _kind_of(error: Exception) -> tuple[int, str]:
+    return next(_BY_CLASS[kind] for kind in type(error).__mro__ if kind in _BY_CLASS)
 
 
 def _wrong_fields(error: Exception) -> Iterable[FieldError]:

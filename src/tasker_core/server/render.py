@@ -39,8 +39,14 @@ _ALIVE = frozenset({_S.PENDING, _S.ENQUEUED, _S.IN_PROGRESS, _S.WAITING_FOR_RETR
 # --- tasks ------------------------------------------------------------------------------
 
 
-def task_response(task: TaskRecord, steps: Iterable[StepRecord] = ()) -> TaskResponse:
-    """Show a task, with where its steps stand when they are given: they are counted then."""
+def task_response(
+    task: TaskRecord, steps: Iterable[StepRecord] = (), *, with_results: bool = False
+) -> TaskResponse:
+    """Show a task, with where its steps stand when they are given: they are counted then.
+
+    Args:
+        with_results: Also what the steps returned after which none comes.
+    """
     steps = list(steps)
     if steps:  # read a moment after the task
         task = replace(task, step_counts=dict(Counter(step.state for step in steps)))
@@ -78,7 +84,18 @@ def task_response(task: TaskRecord, steps: Iterable[StepRecord] = ()) -> TaskRes
         completion_percentage=round(100 * done / total, 2) if total else 0.0,
         health_status="blocked" if task.count(_S.ERROR) else "healthy",
         steps=[step_readiness(task.template_uuid, step) for step in steps],
+        results=last_results(steps) if with_results else None,
     )
+
+
+def last_results(steps: Iterable[StepRecord]) -> dict[str, Any]:
+    """Give what those steps returned after which none comes: the outcome of the task."""
+    return {step.name: step.result for step in steps if is_done(step) and not step.children}
+
+
+def is_done(step: StepRecord) -> bool:
+    """Say whether a step is complete, and so has a result."""
+    return step.state is _S.COMPLETE
 
 
 def execution_status(task: TaskRecord) -> ExecutionStatus:
@@ -109,22 +126,9 @@ def cause_response(task_uuid: UUID, cause: Cause) -> StepCause:
     )
 
 
-def task_list(
-    tasks: Sequence[TaskRecord], *, page: int, per_page: int, total: int
-) -> TaskListResponse:
+def task_list(tasks: Sequence[TaskRecord], page: Pagination) -> TaskListResponse:
     """Show a page of tasks."""
-    pages = -(-total // per_page)
-    return TaskListResponse(
-        tasks=[task_response(task) for task in tasks],
-        pagination=Pagination(
-            page=page,
-            per_page=per_page,
-            total_count=total,
-            total_pages=pages,
-            has_next=page < pages,
-            has_previous=page > 1,
-        ),
-    )
+    return TaskListResponse(tasks=[task_response(task) for task in tasks], pagination=page)
 
 
 # --- steps ------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ def dlq_entry(entry: DlqEntry) -> wire.DlqEntryResponse:
         metadata=entry.metadata,
         created_at=entry.entered_at,
         updated_at=entry.updated_at,
+        task_state=entry.task_state,
     )
 
 
@@ -60,6 +61,7 @@ def investigation(one: Investigation) -> wire.InvestigationResponse:
         time_in_state_minutes=None if seconds is None else _minutes(timedelta(seconds=seconds)),
         priority_score=round(one.priority_score, 2),
         task_state=one.task_state,
+        is_repaired=one.is_repaired,
     )
 
 

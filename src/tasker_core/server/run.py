@@ -6,31 +6,22 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI
 
 from tasker_core.db import Database
-from tasker_core.errors import SetupError, UnprotectedServer
+from tasker_core.errors import UnprotectedServer
+from tasker_core.observe.listen import AddressUnavailable, Listener, bind, url_of
 from tasker_core.server.app import create_app
 from tasker_core.server.protocol import BoundedHttp
 from tasker_core.settings import Settings
 
+__all__ = ["AddressUnavailable", "Server", "serve"]
 
-class AddressUnavailable(SetupError):
-    """The server cannot listen where it should."""
-
-    code = "address_unavailable"
-
-    def __init__(self, host: str, port: int, reason: str) -> None:
-        self.host, self.port, self.reason = host, port, reason
-        super().__init__(
-            f"cannot listen at {host}:{port}: {reason}; choose another address: "
-            f"TASKER_SERVER_HOST, TASKER_SERVER_PORT"
-        )
+VARIABLES = "TASKER_SERVER_HOST, TASKER_SERVER_PORT"
 
 
 class Server:
@@ -55,14 +46,12 @@ class Server:
         self.port = port  # 0: a free one; the one it got, once started
         self._shutdown_seconds = shutdown_seconds
         self._stack = contextlib.AsyncExitStack()
-        self._listener: _Listener | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._listener: Listener | None = None
 
     @property
     def url(self) -> str:
         """Where this machine reaches the server."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return url_of(self.host, self.port)
 
     async def start(self) -> str:
         """Connect, check, listen; return the URL once requests are answered.
@@ -72,7 +61,7 @@ class Server:
             UnprotectedServer: Others would reach it, and it would ask nobody who they are.
             SetupError: There is no database, or its schema is not this program's.
         """
-        bound = _bind(self.host, self.port)
+        bound = bind(self.host, self.port, VARIABLES)
         try:
             self._check_protected(bound)
             await self._stack.enter_async_context(self.app.router.lifespan_context(self.app))
@@ -80,23 +69,22 @@ class Server:
             bound.close()
             raise
         self.port = bound.getsockname()[1]
-        self._listener = _Listener(self._config())
-        self._task = asyncio.create_task(self._listener.serve([bound]))
-        heard = asyncio.create_task(self._listener.listening.wait())
-        await asyncio.wait([self._task, heard], return_when=asyncio.FIRST_COMPLETED)
-        heard.cancel()
-        if self._task.done():
+        self._listener = Listener(
+            self.app, bound, shutdown_seconds=self._shutdown_seconds, http=BoundedHttp
+        )
+        try:
+            await self._listener.start()
+        except BaseException:
             await self._stack.aclose()
-            self._task.result()
+            raise
         return self.url
 
     async def stop(self) -> None:
         """Stop listening, let requests end, let go of the database."""
         self.app.state.backend.draining = True
-        if self._listener is not None and self._task is not None:
-            self._listener.should_exit = True
-            await self._task
-            self._listener = self._task = None
+        if self._listener is not None:
+            await self._listener.stop()
+            self._listener = None
         await self._stack.aclose()
 
     async def __aenter__(self) -> Server:
@@ -112,18 +100,6 @@ class Server:
             return
         if not ip_address(bound.getsockname()[0]).is_loopback:
             raise UnprotectedServer(self.host)
-
-    def _config(self) -> uvicorn.Config:
-        return uvicorn.Config(
-            self.app,
-            http=BoundedHttp,
-            ws="none",
-            lifespan="off",  # start and stop hold it, so that its errors reach the caller
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=max(1, round(self._shutdown_seconds)),
-        )
 
 
 def serve(
@@ -168,41 +144,6 @@ async def _serve(server: Server, on_ready: Callable[[Server], None] | None) -> N
         if on_ready is not None:
             on_ready(server)
         await stop.wait()
-
-
-class _Listener(uvicorn.Server):
-    """Uvicorn's server that says when it listens, and leaves signals to the process."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    bound = None
-    try:
-        family, *_, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        # two sockets may be bound to one address; listening is what tells
-        bound.listen(2048)
-    except OSError as error:
-        if bound is not None:
-            bound.close()
-        raise AddressUnavailable(host, port, error.strerror or str(error)) from None
-    bound.setblocking(False)
-    return bound
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

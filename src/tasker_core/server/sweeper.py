@@ -30,6 +30,7 @@ async def keep_sweeping(backend: Backend, database: Database, stop: asyncio.Even
                 taken_back = await sweep(conn)
                 if taken_back:
                     _log.warning("steps_taken_back", steps=taken_back)
+                    backend.taken_back += taken_back
                 pruned, until_next_turn = await retention.turn(conn)
             if pruned:
                 _log.info("tasks_pruned", tasks=pruned)

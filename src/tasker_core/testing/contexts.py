@@ -267,9 +267,12 @@ def _as_recorded(
 ) -> StepHandlerResult:
     """Hold a result against what the database takes, as a worker does."""
     nobody = UUID(int=0)
+    moment = datetime.now(UTC)
     claim = Claim(
         *(nobody, 1, 1, bound.name, bound.name, nobody, 0, 1),
-        datetime.now(UTC),
+        moment,
+        moment,
+        None,
         *(nobody, None, None, None, None, None),
     )
     plan = StepPlan(bound, bound.name, expands=True)  # so that the outcome is kept

@@ -43,7 +43,7 @@ class StepwiseWorker(AsyncWorker):
         )
         self.recorder = RecordingAnnouncer()
         self._announcer = self.recorder
-        self._announcer.start()
+        self._announcer.attach()
         self._told: set[UUID] = set()  # events that durable subscribers have got
 
     def forget_plans(self) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from tasker_core.states import TaskState
 from tasker_core.wire.common import Answer, Request, Text
@@ -18,7 +18,16 @@ def _in_utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-GivenMoment = Annotated[datetime, AfterValidator(_in_utc)]
+def _no_number(given: object) -> object:
+    is_number = isinstance(given, int | float) or (
+        isinstance(given, str) and given.replace(".", "", 1).lstrip("+-").isdigit()
+    )
+    if is_number:
+        raise ValueError("must be a moment like 2026-01-02T03:04:05Z, not a number")
+    return given
+
+
+GivenMoment = Annotated[datetime, BeforeValidator(_no_number), AfterValidator(_in_utc)]
 _Name = Annotated[Text, Field(min_length=1, max_length=255)]
 
 

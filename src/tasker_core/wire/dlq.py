@@ -71,6 +71,7 @@ class DlqEntryResponse(Answer):
     metadata: dict[str, Any] | None
     created_at: Moment
     updated_at: Moment
+    task_state: TaskState | None = Field(description="Now; null: the task is gone.")
 
 
 class DlqUpdateResponse(Answer):
@@ -113,6 +114,9 @@ class InvestigationResponse(Answer):
     )
     priority_score: float
     task_state: TaskState | None = Field(description="Now; null: the task is gone.")
+    is_repaired: bool = Field(
+        description="The task goes on by an operator's hand, or has ended well: close the entry."
+    )
 
 
 class StalenessResponse(Answer):

@@ -29,5 +29,7 @@ class ReadinessResponse(Answer):
 
     status: Literal["ready", "not_ready", "healthy", "degraded"]
     timestamp: Moment
-    checks: dict[str, Check] = Field(description="database, schema, workers, events")
+    checks: dict[str, Check] = Field(
+        description="database, schema, workers, sweep, events, transactions, pool, load"
+    )
     info: dict[str, Any]

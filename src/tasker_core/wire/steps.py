@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from tasker_core.states import StepState
 from tasker_core.wire.common import Answer, Moment, Request, Text
@@ -148,6 +148,14 @@ Reason = Annotated[Text, Field(min_length=1, max_length=500)]
 
 class ResetForRetry(Request):
     """Run a failed step again, with all its attempts before it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"action_type": "reset_for_retry", "reason": "the bank is back", "reset_by": "ada"}
+            ]
+        }
+    )
 
     action_type: Literal["reset_for_retry"]
     reason: Reason

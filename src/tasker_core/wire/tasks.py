@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field, Strict
+from pydantic import ConfigDict, Field, Strict
 
 from tasker_core.states import StepState, TaskState
 from tasker_core.wire.common import Answer, Moment, Request, Text
@@ -31,6 +31,14 @@ RecommendedAction = Literal[
 
 class TaskRequest(Request):
     """A request for a task. Only the template's name is mandatory."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "refund", "namespace": "shop", "context": {"order_number": "A-17"}}
+            ]
+        }
+    )
 
     name: Text = Field(min_length=1, max_length=255)
     namespace: Text = Field("default", min_length=1, max_length=255)
@@ -67,7 +75,25 @@ class TaskRequest(Request):
 class CancelRequest(Request):
     """Why a task is cancelled; the whole body may be left out."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "ordered twice"}]})
+
     reason: Text | None = Field(None, min_length=1, max_length=500)
+
+
+class RetryRequest(Request):
+    """Why every failed step of a task is run again."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"reason": "the bank is back", "actor": "ada"}]}
+    )
+
+    reason: Text = Field(min_length=1, max_length=500)
+    actor: Text | None = Field(
+        None, min_length=1, max_length=255, description="Left out or null: whoever calls."
+    )
+    drop_checkpoints: Annotated[bool, Strict()] = Field(
+        False, description="The steps begin from their start."
+    )
 
 
 class TaskResponse(Answer):
@@ -104,6 +130,10 @@ class TaskResponse(Answer):
     completion_percentage: float = Field(description="0 to 100, with two decimals.")
     health_status: Literal["healthy", "blocked"]
     steps: list[StepReadiness] = Field(description="Empty in lists.")
+    results: dict[str, Any] | None = Field(
+        None,
+        description="By step, what those returned after which none comes; null unless asked for.",
+    )
 
 
 class StepCause(Answer):
@@ -130,18 +160,19 @@ class StepCause(Answer):
 
 
 class Pagination(Answer):
-    """Where in a list this page is."""
+    """Where in a list this page is. With a cursor, pages have no number."""
 
-    page: int = Field(description="Counted from 1.")
+    page: int | None = Field(description="Counted from 1; null with a cursor.")
     per_page: int
-    total_count: int
-    total_pages: int
+    total_count: int | None = Field(description="null with a cursor, unless asked for.")
+    total_pages: int | None
     has_next: bool
     has_previous: bool
+    next_cursor: str | None = Field(description="Where the next page begins; null: none comes.")
 
 
 class TaskListResponse(Answer):
-    """A page of tasks, the youngest first."""
+    """A page of tasks, the youngest first unless another order was asked for."""
 
     tasks: list[TaskResponse]
     pagination: Pagination

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from tasker_core.wire.common import Answer
 
 
@@ -31,6 +33,34 @@ class TemplateListResponse(Answer):
     namespaces: list[NamespaceSummary]
     templates: list[TemplateSummary]
     total_count: int
+
+
+class TemplateVersions(Answer):
+    """Every version of one template that is in force, the newest first."""
+
+    namespace: str
+    name: str
+    versions: list[TemplateSummary]
+
+
+class TemplateFinding(Answer):
+    """One thing that there is to say about a template."""
+
+    code: str
+    severity: Literal["error", "warning", "info"]
+    message: str
+    hint: str | None
+    pointer: str = Field(description="JSON pointer into the template.")
+    line: int | None = Field(description="Counted from 1, of the text that was sent.")
+    column: int | None
+
+
+class TemplateValidation(Answer):
+    """Whether a template could be registered."""
+
+    valid: bool
+    errors: list[TemplateFinding]
+    warnings: list[TemplateFinding] = Field(description="What may stay, hints among it.")
 
 
 class TemplateStep(Answer):

@@ -16,6 +16,7 @@ import structlog
 from tasker_core.worker.attempt import Ended
 
 if TYPE_CHECKING:
+    from tasker_core.handlers.events.subscribers import SubscriberRegistry
     from tasker_core.handlers.events.types import InProcessDomainEvent
 
 MOST_WAITING = 1000
@@ -32,13 +33,19 @@ class Announcer:
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None
         self._waiting: set[Future[Any]] = set()
+        self._subscribers: SubscriberRegistry | None = None
 
-    def start(self) -> None:
-        """Attach the subscribers that the application has registered."""
-        if _EVENTS in sys.modules:  # else nobody has registered any
-            from tasker_core.handlers.events.subscribers import SubscriberRegistry
+    def attach(self) -> None:
+        """Attach the subscribers that the application has registered, in place of earlier ones."""
+        if _EVENTS not in sys.modules:  # then nobody has registered any
+            return
+        from tasker_core.handlers.events.subscribers import SubscriberRegistry
 
-            SubscriberRegistry.instance().start_all()
+        registered = SubscriberRegistry.instance()
+        if self._subscribers is not None and self._subscribers is not registered:
+            self._subscribers.stop_all()
+        self._subscribers = registered
+        registered.start_all()
 
     def announce(self, ended: Ended) -> None:
         """Publish what the step declares; returns at once. What nobody keeps up with is dropped."""
@@ -58,10 +65,8 @@ class Announcer:
         if self._thread is not None:
             wait(list(self._waiting), CLOSE_SECONDS)
             self._thread.shutdown(wait=False, cancel_futures=True)
-        if _EVENTS in sys.modules:
-            from tasker_core.handlers.events.subscribers import SubscriberRegistry
-
-            SubscriberRegistry.instance().stop_all()
+        if self._subscribers is not None:
+            self._subscribers.stop_all()
 
     def _publish(self, ended: Ended) -> list[InProcessDomainEvent]:
         """Publish the events of one outcome, in the thread; give them."""

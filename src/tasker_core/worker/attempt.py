@@ -19,11 +19,14 @@ from tasker_core.errors import NotStorable, TransactionMisuse
 from tasker_core.handlers.context import StepContext
 from tasker_core.handlers.result import MAX_MESSAGE, StepHandlerResult, result_from_exception
 from tasker_core.payload import decode, encode, storable_text
+from tasker_core.tracing import StepSpan
 from tasker_core.worker.lookup import EarlierResults, Lookup
 from tasker_core.worker.plan import StepPlan
 from tasker_core.worker.results import ResultMisfit
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
     from tasker_core.handlers.events.publish import PreparedEvent
     from tasker_core.worker.transaction import OpenTransaction, Transactions
 
@@ -51,6 +54,7 @@ class Attempt:
     transaction: OpenTransaction | None = None  # its own, until its end is recorded
     is_publishing: bool = False  # its code has ended, and its durable events are being made
     has_left: bool = False  # its slot could be free, but for that
+    span: StepSpan | None = None  # if anybody traces
 
     @property
     def key(self) -> AttemptKey:
@@ -107,6 +111,32 @@ class Attempt:
         if plan.events:
             self.seen = context
         return context
+
+    def begin_span(self, tracer: Tracer, context: StepContext) -> Any:
+        """Begin its span, as the current one; give what `leave_span` wants."""
+        claim = self.claim
+        self.span = StepSpan(
+            tracer,
+            claim.traceparent,
+            {
+                "tasker.task_uuid": str(claim.task_uuid),
+                "tasker.step_uuid": str(context.step_uuid),
+                "tasker.step_name": claim.name,
+                "tasker.namespace": context.namespace,
+                "tasker.template": self.plan.template.label if self.plan.template else "",
+                "tasker.correlation_id": str(claim.correlation_id),
+                "tasker.attempt": claim.attempt,
+            },
+        )
+        return self.span.enter()
+
+    def end_span(self, result: StepHandlerResult) -> None:
+        """End its span, unless it has ended."""
+        span, self.span = self.span, None
+        if span is not None:
+            outcome = "complete" if result.success else "failed"
+            problem = None if result.success else str(result.error_type or "handler_error")
+            span.end(outcome, problem, counts=not self.is_over)
 
     async def open_transaction(self, engine: Any, *, is_async: bool) -> Any:
         """Begin the attempt's own transaction; give its connection.

@@ -15,8 +15,9 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
@@ -34,6 +35,7 @@ from tasker_core.handlers.registry import HandlerRegistry
 from tasker_core.relay import Relay
 from tasker_core.relay.subscribers import SubscriberSink, wants_durable_events
 from tasker_core.settings import Settings
+from tasker_core.tracing import set_up as set_up_tracing
 from tasker_core.worker.announce import Announcer
 from tasker_core.worker.attempt import Attempt, Ended
 from tasker_core.worker.broken import BROKEN, connect, reason, rest, unreachable_if_broken
@@ -41,8 +43,12 @@ from tasker_core.worker.ends import expanded, is_unaccepted, rejected
 from tasker_core.worker.lookup import Lookup
 from tasker_core.worker.plan import PlanBook
 from tasker_core.worker.run import Runner
+from tasker_core.worker.tally import Tally
 from tasker_core.worker.transaction import Transactions
 from tasker_core.worker.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from tasker_core.worker.page import Page
 
 SHORTEST_WAIT_SECONDS = 0.02
 CALL_SECONDS = 60.0  # a connection that is silent for longer is taken for broken
@@ -85,6 +91,9 @@ class AsyncWorker:
         self._spaces: deque[list[int]] = deque()  # the same lanes, by namespace
         self.unserved: list[Lane] = []  # lanes that this worker has no handler for
         self.finished_count = 0
+        self.started_at = 0.0  # time.monotonic()
+        self.page: Page | None = None  # health and metrics of this worker
+        self.tally = Tally(counts_steps=settings.worker_port is not None)
         self._served: list[Lane] = []
         self._database = database
         self._settings = settings
@@ -112,10 +121,20 @@ class AsyncWorker:
         """Begin to claim steps.
 
         Raises:
+            AddressUnavailable: `worker_port` is taken.
+            TracingUnavailable: `tracing` is set, and the extra `otel` is not installed.
             DatabaseUnreachable: Nobody answers.
             SchemaOutOfDate, SchemaTooNew: The database is not of this program's version.
         """
-        conn = await self._connect()
+        if self._settings.worker_port is not None:
+            from tasker_core.worker.page import Page
+
+            self.page = Page(self, self._settings, self._settings.worker_port)
+        try:
+            conn = await self._connect()
+        except BaseException:
+            self._close_page()
+            raise
         try:
             with unreachable_if_broken():
                 await check(conn)
@@ -125,12 +144,15 @@ class AsyncWorker:
                     self.concurrency,
                     self._settings.max_result_bytes,
                     self._woken.set,
+                    self.tally if self.tally.counts_steps else None,
+                    set_up_tracing(self._settings.tracing, "tasker-worker"),
                 )
                 await self.look_for_lanes(conn)
                 self._upkeep = Upkeep(self, self._database, self._settings)
                 await self._upkeep.start(conn)
         except BaseException:
             conn.terminate()
+            self._close_page()
             raise
         self._listener = Listener(
             lambda: connect(self._database, "tasker worker listener"),
@@ -138,16 +160,23 @@ class AsyncWorker:
             self._on_notice,
         )
         await self._listener.start()
-        self._announcer.start()
+        self._announcer.attach()
         await self._start_relay()
         self._woken.set()
+        self.started_at = time.monotonic()
         self._flow = asyncio.create_task(self._work(conn), name="tasker-worker")
+        if self.page is not None:
+            await self.page.start()
         _log.info(
             "worker_started",
             worker_uuid=str(self.worker_uuid),
             lanes=len(self.lanes),
             concurrency=self.concurrency,
         )
+
+    def _close_page(self) -> None:
+        if self.page is not None:
+            self.page.close()
 
     async def stop(self, *, drain_seconds: float | None = None) -> None:
         """Claim no more, let running handlers end, give back what has not begun.
@@ -181,6 +210,8 @@ class AsyncWorker:
         await asyncio.to_thread(self._lookup.close)
         if self._relay is not None:
             await self._relay.stop()
+        if self.page is not None:
+            await self.page.stop()
         await asyncio.to_thread(self._announcer.close)
         try:
             await self._listener.stop()
@@ -205,12 +236,25 @@ class AsyncWorker:
         )
         await self._relay.start()
 
+    @contextlib.asynccontextmanager
+    async def changing(self) -> AsyncIterator[None]:
+        """Keep durable events in the outbox meanwhile: handlers and subscribers may change."""
+        if self._relay is not None:
+            await self._relay.stop()
+            self._relay = None
+        try:
+            yield
+        finally:
+            if not self._is_draining:
+                await self._start_relay()
+
     async def wait_closed(self) -> None:
         """Wait until the worker has stopped; raise what made it stop, if anything did."""
         await asyncio.shield(self._flow)
 
     def use(self, registry: HandlerRegistry) -> None:
-        """Take other handlers for the attempts that begin from now on."""
+        """Take other handlers for the attempts that begin from now on, and other subscribers."""
+        self._announcer.attach()
         self._plans.use(registry)
         self._upkeep.look_for_lanes_soon()
 
@@ -229,6 +273,16 @@ class AsyncWorker:
                 spaces.setdefault(lane.namespace, []).append(lane.lane)
             self._spaces = deque(spaces.values())
             self._woken.set()
+
+    @property
+    def is_working(self) -> bool:
+        """Whether it claims steps: it is not about to stop, nor has it failed."""
+        return not (self._is_draining or self._flow.done())
+
+    @property
+    def seen_at(self) -> float:
+        """When the database last heard that it lives, by time.monotonic()."""
+        return self._upkeep.seen_at
 
     @property
     def unrecorded(self) -> list[Finished]:
@@ -324,7 +378,10 @@ class AsyncWorker:
         When there is more to send at once, what was claimed begins behind that call.
         """
         self.unconfirmed += self.runner.take_finished()
-        for success in self._transactions.take_recorded():
+        committed = self._transactions.take_recorded()
+        if committed and self.tally.counts_steps:
+            self.tally.ended(committed, time.monotonic())
+        for _, success in committed:
             self.finished_count += 1
             self._announce(success)
         if self._held and time.monotonic() >= self._held_until:
@@ -350,6 +407,7 @@ class AsyncWorker:
         self._failed_turns = 0
         self.finished_count += len(batch)
         self.unconfirmed = self.unconfirmed[len(batch) :]
+        self.tally.refused += len(work.refusals)
         for refusal in work.refusals:
             _log.warning(
                 "result_refused",
@@ -451,6 +509,8 @@ class AsyncWorker:
         unable = [one for one in attempts if not (one.plan.handler or one.plan.problem)]
         if unable:
             attempts = [one for one in attempts if one.plan.handler or one.plan.problem]
+        if self.tally.counts_steps:
+            self.tally.claimed(attempts)
         self.runner.admit(attempts)
         if unable:
             await self.look_for_lanes(conn)

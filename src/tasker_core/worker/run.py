@@ -13,7 +13,7 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -27,11 +27,16 @@ from tasker_core.handlers.result import (
     result_from_return,
 )
 from tasker_core.handlers.transaction import run_blocking
+from tasker_core.tracing import StepSpan
 from tasker_core.worker.attempt import Attempt, AttemptKey, Ended, log_failure
 from tasker_core.worker.lookup import Lookup
 from tasker_core.worker.prepare import with_events, with_events_now
+from tasker_core.worker.tally import Tally
 from tasker_core.worker.threads import HandlerThreads
 from tasker_core.worker.transaction import Transactions
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 PULSE_SECONDS = 0.002
 DEADLINE_CHECK_SECONDS = 0.05
@@ -50,6 +55,8 @@ class Runner:
             threads than this are started.
         max_result_bytes: Larger results fail their step.
         wake: Called on the event loop.
+        tally: Where to count the attempts; None: nowhere.
+        tracer: What makes a span an attempt; None: nobody traces.
     """
 
     def __init__(
@@ -59,14 +66,18 @@ class Runner:
         concurrency: int,
         max_result_bytes: int,
         wake: Callable[[], None],
+        tally: Tally | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._lookup = lookup
         self._transactions = transactions
         self._max_result_bytes = max_result_bytes
         self._wake = wake
+        self._tally = tally
+        self._tracer = tracer
         self._loop = asyncio.get_running_loop()
         self._threads = HandlerThreads(concurrency, self._run_in_thread)
-        self._finished: deque[Finished] = deque()
+        self._finished: deque[tuple[Attempt, Finished]] = deque()
         self._ended: deque[Attempt] = deque()  # their code is no longer running
         self._told = False
         self._first_untold = 0.0
@@ -118,7 +129,9 @@ class Runner:
         taken = []
         while self._finished:
             taken.append(self._finished.popleft())
-        return taken
+        if self._tally is not None:
+            self._tally.ended(taken, time.monotonic())
+        return [finished for _, finished in taken]
 
     def withdraw(self) -> list[Attempt]:
         """Take back the attempts that have not begun."""
@@ -172,6 +185,8 @@ class Runner:
                 if value is None:
                     context = attempt.context(self._lookup, self._transactions)
                     enter_step(context)
+                    if self._tracer is not None:
+                        attempt.begin_span(self._tracer, context)
                     value = attempt.plan.handler.run(context)
                 result = result_from_return(await value)
             except BaseException as error:  # a handler may raise SystemExit: the worker lives on
@@ -197,9 +212,12 @@ class Runner:
                 assert attempt.plan.handler is not None
                 context = attempt.context(self._lookup, self._transactions)
                 entered = enter_step(context)
+                traced = self._tracer and attempt.begin_span(self._tracer, context)
                 try:
                     value = attempt.plan.handler.run(context)
                 finally:
+                    if traced:
+                        StepSpan.leave(traced)
                     leave_step(entered)
                 if inspect.isawaitable(value):
                     self._go_on_on_loop(attempt, value, context)
@@ -227,6 +245,8 @@ class Runner:
         def go_on() -> None:
             own = contextvars.copy_context()
             own.run(enter_step, context)
+            if attempt.span is not None:
+                own.run(attempt.span.enter)
             self._loop.create_task(self._run_on_loop(attempt, value), context=own)
 
         try:
@@ -236,6 +256,8 @@ class Runner:
                 value.close()
 
     def _end(self, attempt: Attempt, result: StepHandlerResult, seconds: float) -> None:
+        if attempt.span is not None:
+            attempt.end_span(result)
         if attempt.is_over:
             return
         attempt.is_publishing = attempt.plan.is_durable
@@ -249,13 +271,13 @@ class Runner:
         attempt.is_publishing = False
         if not self._finished:
             self._first_untold = time.monotonic()
-        self._finished.append(finished)
+        self._finished.append((attempt, finished))
 
     def _make_events(self, attempt: Attempt, ended: Ended) -> None:
         """Make its durable events before the result can be taken; until then it keeps its slot."""
 
         async def make() -> None:
-            self._finished.append(await with_events(ended))
+            self._finished.append((attempt, await with_events(ended)))
             attempt.is_publishing = False
             if attempt.has_left:
                 self._ended.append(attempt)
@@ -281,6 +303,8 @@ class Runner:
                 await transaction.roll_back()
                 self._end(attempt, result, seconds)
                 return
+            if attempt.span is not None:
+                attempt.end_span(result)
             attempt.is_over = True  # from here on the database decides whether it comes too late
             attempt.asyncio_task = None
             success = write(result)
@@ -292,7 +316,7 @@ class Runner:
                 attempt.is_publishing = True
                 self._make_events(attempt, instead)
             elif instead is not None:
-                self._finished.append(instead)
+                self._finished.append((attempt, instead))
         finally:
             attempt.transaction = None
 

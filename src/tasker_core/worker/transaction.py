@@ -62,13 +62,13 @@ class Transactions:
         self.lookup = lookup
         self.pools = Pools(database)
         self._loop = asyncio.get_running_loop()
-        self._recorded: deque[Finished] = deque()
+        self._recorded: deque[tuple[Attempt, Finished]] = deque()
 
-    def recorded(self, success: Finished) -> None:
+    def recorded(self, attempt: Attempt, success: Finished) -> None:
         """Note a success that was committed. From any thread."""
-        self._recorded.append(success)
+        self._recorded.append((attempt, success))
 
-    def take_recorded(self) -> list[Finished]:
+    def take_recorded(self) -> list[tuple[Attempt, Finished]]:
         """Take the successes that were committed since the last call."""
         return [self._recorded.popleft() for _ in range(len(self._recorded))]
 
@@ -187,7 +187,7 @@ class OpenTransaction:
                 return write(_failure(error, is_recorded))
         else:
             await self._session.release()
-        self._shared.recorded(success)
+        self._shared.recorded(self._attempt, success)
         return None
 
     def _may_begin(self) -> bool:

@@ -50,6 +50,7 @@ class Upkeep:
         self._next_renewal = self._next_beat = self._next_sweep = 0.0  # time.monotonic()
         self._next_pruning = 0.0
         self._in_doubt: set[AttemptKey] = set()
+        self.seen_at = time.monotonic()  # when the database last heard that the worker lives
 
     async def start(self, conn: Connection) -> None:
         """Say that the worker is alive, on the caller's connection; then begin."""
@@ -106,12 +107,14 @@ class Upkeep:
             async with asyncio.timeout(self._call_seconds):
                 await self._worker.look_for_lanes(conn)
                 await self._beat(conn)
+                self.seen_at = moment
         if moment >= self._next_sweep:
             self._next_sweep = moment + self._sweep_seconds
             async with asyncio.timeout(self._call_seconds):
                 taken_back = await sweep(conn)
             if taken_back:
                 _log.warning("leases_expired", steps=taken_back)
+                self._worker.tally.taken_back += taken_back
                 self._next_sweep = 0.0  # there may be more than one call takes
         if moment >= self._next_pruning:
             async with asyncio.timeout(self._call_seconds):
@@ -152,6 +155,7 @@ class Upkeep:
                     step=attempt.claim.name,
                     attempt=loan.attempt,
                 )
+                self._worker.tally.lost += 1
                 runner.drop(attempt)
 
     async def _beat(self, conn: Connection) -> None:

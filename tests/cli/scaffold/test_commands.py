@@ -120,7 +120,7 @@ REFUSED = [
     ("step_handler -l pyhton -p name=X", 2, "no plugin generates 'pyhton'", "mean python?"),
     ("step_handler --plugin tasker-pyton -p name=X", 4, "no plugin", "mean tasker-python?"),
     ("step_handler", 2, "it needs --param name=…", "template info step_handler"),
-    ("task_template", 2, "it needs --param name=… --param handler_callable=…", "template info"),
+    ("task_template", 2, "it needs --param name=…", "template info"),
     ("step_handler -p nmae=X", 2, "no parameter 'nmae'; did you mean name?", "template info"),
     ("step_handler -p name", 2, "write --param name=VALUE", ""),
     ("step_handler -p name=class", 2, "it is a word of Python itself", ""),
@@ -215,8 +215,9 @@ def test_info_says_what_a_template_wants(template):
     assert [(p["name"], p["required"], p["default"]) for p in data["parameters"]] == [
         ("name", True, None),
         ("namespace", False, "default"),
-        ("handler_callable", True, None),
+        ("handler_callable", False, ""),
         ("steps", False, ""),
+        ("pattern", False, "linear"),
         ("version", False, "1.0.0"),
         ("description", False, ""),
     ]

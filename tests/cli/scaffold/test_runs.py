@@ -122,6 +122,66 @@ def write_template(name: str, steps: list[dict[str, Any]]) -> None:
     path.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
+BRANCHES = ("standard_processing", "fast_track_processing", "manual_review", "approval_gate")
+BY_DEFAULT = {
+    "step_handler": (
+        ["step_handler -p name=Greet", "task_template -p name=Greet"],
+        {"greet"},
+    ),
+    "step_handler, functional": (
+        [
+            "step_handler -p name=Look --style functional",
+            "step_handler -p name=Greet -p depends_on=look --style functional -o handlers",
+            "task_template -p name=Meet -p steps=look,greet",
+        ],
+        {"look", "greet"},
+    ),
+    "step_handler_api": (
+        [
+            "step_handler_api -p name=Fetch -p base_url=http://127.0.0.1:1",
+            "task_template -p name=Fetch",
+        ],
+        None,  # nobody is there to be called
+    ),
+    "step_handler_decision": (
+        [
+            "step_handler_decision -p name=Route",
+            *(f"step_handler -p name={one}" for one in ("previous_step_name", *BRANCHES)),
+            "task_template -p name=Route -p pattern=decision",
+        ],
+        {"previous_step_name", "route", "standard_processing"},
+    ),
+    "step_handler_batchable": (
+        ["step_handler_batchable -p name=Load", "task_template -p name=Load -p pattern=batch"],
+        {"load_analyze", "load_converge", *(f"load_batch_00{n}" for n in range(1, 6))},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BY_DEFAULT)
+def test_what_is_generated_by_default_fits_together(here, empty_database, kind):
+    """A handler, a template, `dev`, a task: nothing else is written or said."""
+    lines, steps = BY_DEFAULT[kind]
+
+    def ctl(*words: str) -> Result:
+        done = CliRunner().invoke(app, list(words))
+        assert done.exit_code == 0, done.output
+        return done
+
+    for line in lines:
+        ctl("template", "generate", *shlex.split(line))
+    assert not (here / "handlers" / "handlers").exists()
+    (template,) = here.glob("*.yaml")
+    with LongRunning(here, "dev", "--port", 0, "--database-url", empty_database) as dev:
+        assert dev.ready["templates"] == 1, dev.stderr
+        create = ("--url", dev.ready["url"], "task", "create", template.stem, "--json")
+        made = json.loads(ctl(*create, *(["--wait"] if steps else [])).stdout)
+        if steps:
+            assert {step["name"] for step in made["steps"]} == steps
+        assert "no handler" not in dev.stderr
+        assert "warning" not in dev.stderr
+
+
 @in_every_style
 def test_a_generated_chain_runs(project, style):
     """Two handlers, and the generated template that puts one behind the other."""

@@ -45,7 +45,7 @@ def generate(
     ] = False,
 ) -> None:
     """Generate a handler with its test, or a task template."""
-    from tasker_core.cli.scaffold.package import place
+    from tasker_core.cli.scaffold.package import above_package, place
     from tasker_core.cli.scaffold.parameters import read_values
     from tasker_core.cli.scaffold.render import render
     from tasker_core.cli.scaffold.write import plan_changes, write
@@ -59,6 +59,8 @@ def generate(
         values = read_values(chosen, param or (), options)
         directory = output or config.default_output_dir or Path()
         module_name = values.get("module_name") if chosen.plugin.language == "python" else None
+        if module_name:
+            directory = above_package(directory, str(module_name))
         files = place(render(chosen, values), directory, str(module_name) if module_name else None)
         changes = plan_changes(files, directory, force=force)
         if not dry_run:

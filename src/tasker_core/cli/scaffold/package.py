@@ -78,6 +78,19 @@ def place(
     return planned + _package_files(directory, package, exports) + _test_files(directory, planned)
 
 
+def above_package(directory: Path, module_name: str) -> Path:
+    """Give the directory that the package goes into, should the package itself be named.
+
+    >>> above_package(Path("app/handlers"), "handlers.late").as_posix()
+    'app'
+    """
+    parts = tuple(module_name.split("."))
+    for length in range(len(parts), 0, -1):
+        if directory.parts[-length:] == parts[:length]:
+            return Path(*directory.parts[:-length])
+    return directory
+
+
 def _package_files(
     directory: Path, package: PurePosixPath, exports: dict[str, list[str]]
 ) -> list[PlannedFile]:

@@ -52,7 +52,7 @@ create table tasker.template_steps (
     max_delay_ms int not null check (max_delay_ms >= 0),
     parents int[] not null,
     children int[] not null,
-    lost_events json, -- durable ones of an attempt that is lost: [{"name", "condition"}]; or null
+    lost_events json, -- durable ones of an attempt that is lost, see outbox.py; or null
     primary key (template_uuid, step_no),
     unique (template_uuid, name)
 );
@@ -73,6 +73,8 @@ create table tasker.tasks (
     reason text not null,
     tags jsonb not null,
     context json not null,
+    xid xid8 not null default pg_current_xact_id(), -- of the transaction that created it
+    traceparent text, -- of the span that created it, as in W3C Trace Context; null: none
     -- what changes
     state text not null check (state in (
         'pending', 'steps_in_process', 'waiting_for_retry', 'waiting_for_dependencies',
@@ -89,6 +91,8 @@ create table tasker.tasks (
 
 create unique index tasks_identity on tasker.tasks (namespace, identity_hash)
 where identity_hash is not null;
+-- for those who follow what happens: see history.sql
+create index tasks_xid on tasker.tasks (xid);
 
 -- What made a task the same task, when the task itself has left and must not come again.
 create table tasker.kept_identities (
@@ -190,6 +194,7 @@ create table tasker.attempts (
     )), -- the state that the step went to
     error json, -- {"message", "error_type", "error_code", "retryable", "traceback"}
     metadata json,
+    ended_by text check (ended_by in ('sweep', 'limit', 'operator')), -- null: by its own worker
     primary key (task_uuid, step_no, attempt)
 );
 
@@ -205,8 +210,11 @@ create table tasker.changes (
     actor text,
     reason text,
     metadata json,
+    xid xid8 not null default pg_current_xact_id(), -- of the transaction that made it
     primary key (task_uuid, change_no)
 );
+
+create index changes_xid on tasker.changes (xid) where step_no is null;
 
 -- The living tasks of templates with limits, and when to look whether one is over its own.
 -- A row whose task has ended is taken away by the next look.

@@ -45,6 +45,7 @@ class BaseSubscriber(ABC):
     _subscriptions: list[str]
     _detach: list[Callable[[], Any]]
     _seen: OrderedDict[Any, None]
+    _explained: OrderedDict[Any, None]
     _lock: Lock
     _turn: RLock
 
@@ -52,7 +53,8 @@ class BaseSubscriber(ABC):
         # Not in __init__: a subclass may have one of its own that forgets to call this.
         made = super().__new__(cls)
         made._active = False
-        made._subscriptions, made._detach, made._seen = [], [], OrderedDict()
+        made._subscriptions, made._detach = [], []
+        made._seen, made._explained = OrderedDict(), OrderedDict()
         made._lock, made._turn = Lock(), RLock()
         return made
 
@@ -74,13 +76,19 @@ class BaseSubscriber(ABC):
         return None
 
     def on_handle_error(self, event: dict[str, Any], error: Exception) -> Any:
-        """Do something about what a hook has raised."""
+        """Do something about what a hook has raised.
+
+        It is logged, with its traceback unless the same was raised on this event before.
+        """
+        with self._lock:
+            is_new = _noted(self._explained, (event.get("event_id"), repr(error)))
         log.error(
-            "subscriber %s failed on %s: %s",
+            "subscriber %s failed on %s: %s%s",
             type(self).__name__,
             event.get("event_name"),
             error,
-            exc_info=error,
+            "" if is_new else ", again",
+            exc_info=error if is_new else None,
         )
 
     @property
@@ -176,12 +184,7 @@ class BaseSubscriber(ABC):
         if event_id is None:
             return True
         with self._lock:
-            if event_id in self._seen:
-                return False
-            self._seen[event_id] = None
-            if len(self._seen) > REMEMBERED_EVENTS:
-                self._seen.popitem(last=False)
-            return True
+            return _noted(self._seen, event_id)
 
 
 class SubscriberRegistry:
@@ -334,3 +337,13 @@ class SubscriberRegistry:
 
 def _same(subscriber: BaseSubscriber) -> BaseSubscriber:
     return subscriber
+
+
+def _noted(seen: OrderedDict[Any, None], what: Any) -> bool:
+    """Remember it, and forget what is oldest; False if it was there."""
+    if what in seen:
+        return False
+    seen[what] = None
+    if len(seen) > REMEMBERED_EVENTS:
+        seen.popitem(last=False)
+    return True

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter
-from pydantic import BaseModel, BeforeValidator, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter
 from starlette.responses import Response
 
+from tasker_core.server.problems import ProblemRoute
 from tasker_core.wire.common import Text
 
 
@@ -18,11 +20,12 @@ def _absent(value: Any) -> Any:
 
 # A word in the query; `?status=` is the same as none.
 Word = Annotated[Text | None, BeforeValidator(_absent)]
+Reason = Annotated[Annotated[Text, Field(max_length=500)] | None, BeforeValidator(_absent)]
 
 
 def router() -> APIRouter:
     """Make a router whose routes build their replies themselves."""
-    return APIRouter(default_response_class=Response)
+    return APIRouter(default_response_class=Response, route_class=ProblemRoute)
 
 
 def answer(model: BaseModel, status: int = 200, **headers: str) -> Response:
@@ -34,6 +37,11 @@ def answer(model: BaseModel, status: int = 200, **headers: str) -> Response:
 def answer_list(
     adapter: TypeAdapter[Any], models: Sequence[BaseModel], *, exclude_none: bool = False
 ) -> Response:
-    """Build a reply that is a JSON array."""
-    content = adapter.dump_json(list(models), exclude_none=exclude_none)
-    return Response(content, media_type="application/json")
+    """Build a reply that is a JSON array; `exclude_none`: of members that do not apply none."""
+    if not exclude_none:
+        return Response(adapter.dump_json(list(models)), media_type="application/json")
+    documents = [
+        {name: value for name, value in document.items() if value is not None}
+        for document in adapter.dump_python(list(models), mode="json")
+    ]
+    return Response(orjson.dumps(documents), media_type="application/json")

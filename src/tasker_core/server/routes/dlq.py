@@ -17,7 +17,7 @@ from tasker_core.engine.inspect import namespace_of_task
 from tasker_core.engine.staleness import list_staleness
 from tasker_core.errors import UnknownDlqEntry, UnknownTask
 from tasker_core.server.auth import actor, namespaces_of, sees
-from tasker_core.server.backend import backend_of
+from tasker_core.server.backend import backend_of, path_of
 from tasker_core.server.body import read_request
 from tasker_core.server.openapi import body_of, problems_of
 from tasker_core.server.problems import Refusal
@@ -80,7 +80,7 @@ async def list_entries(request: Request, wanted: Annotated[DlqQuery, Query()]) -
         found = await dlq.list_entries(conn, filtered, limit=wanted.limit, offset=wanted.offset)
     reply = answer_list(_ENTRIES, [dlq_entry(entry) for entry in found])
     reply.headers["X-Total-Count"] = str(total)
-    if links := _links(wanted, total):
+    if links := _links(request, wanted, total):
         reply.headers["Link"] = links
     return reply
 
@@ -107,13 +107,18 @@ async def create(request: Request) -> Response:
             metadata=asked.metadata,
         )
         entry = await dlq.get_entry(conn, uuid)
-    return answer(dlq_entry(entry), 201, Location=f"/v1/dlq/task/{entry.task_uuid}")
+    return answer(
+        dlq_entry(entry), 201, Location=path_of(request, f"/v1/dlq/task/{entry.task_uuid}")
+    )
 
 
 @router.get(
     "/v1/dlq/task/{task_uuid}",
     operation_id="getDlqEntryOfTask",
-    responses={200: {"model": DlqEntryResponse}, **problems_of(400, 404, 503)},
+    responses={
+        200: {"model": DlqEntryResponse | list[DlqEntryResponse]},
+        **problems_of(400, 404, 503),
+    },
     tags=["dlq"],
 )
 async def get_entry(
@@ -121,16 +126,14 @@ async def get_entry(
     task_uuid: UUID,
     all: Annotated[bool, Query(description="true: an array of all of them.")] = False,
 ) -> Response:
-    """Read the youngest dead letter of a task."""
+    """Read the dead letter of a task, the pending one if there is one; its own id does, too."""
     async with backend_of(request).connection() as conn:
-        found = await dlq.list_entries(
-            conn, dlq.DlqFilter(task_uuid=task_uuid), limit=1000 if all else 1
-        )
+        if not all:
+            return answer(dlq_entry(await dlq.find_entry(conn, task_uuid)))
+        found = await dlq.list_entries(conn, dlq.DlqFilter(task_uuid=task_uuid), limit=1000)
     if not found:
         raise UnknownDlqEntry(task_uuid=task_uuid)
-    if all:
-        return answer_list(_ENTRIES, [dlq_entry(entry) for entry in found])
-    return answer(dlq_entry(found[0]))
+    return answer_list(_ENTRIES, [dlq_entry(entry) for entry in found])
 
 
 @router.patch(
@@ -144,7 +147,10 @@ async def get_entry(
     tags=["dlq"],
 )
 async def update(request: Request, dlq_entry_uuid: UUID) -> Response:
-    """Write into a dead letter, resolve it, or reopen it; the task itself is not changed."""
+    """Write into a dead letter, resolve it, or reopen it; the task itself is not changed.
+
+    The id of its task does, too.
+    """
     asked = await read_request(request, _UPDATE)
     if not (asked.reopen or any(value is not None for value in _given(asked))):
         raise Refusal(
@@ -158,7 +164,7 @@ async def update(request: Request, dlq_entry_uuid: UUID) -> Response:
     async with backend_of(request).connection() as conn:
         entry = await dlq.update_entry(
             conn,
-            dlq_entry_uuid,
+            (await dlq.find_entry(conn, dlq_entry_uuid)).dlq_entry_uuid,
             status=status,
             notes=asked.resolution_notes,
             actor=actor(request, asked.resolved_by) if asked.resolved_by or resolves else None,
@@ -195,7 +201,7 @@ async def stats(request: Request) -> Response:
     tags=["dlq"],
 )
 async def queue(request: Request, limit: Limit = 100) -> Response:
-    """List the pending dead letters, the most urgent first."""
+    """List the pending dead letters, the most urgent first, those of repaired tasks last."""
     async with backend_of(request).connection() as conn:
         found = await dlq.investigation_queue(conn, limit=limit, namespaces=namespaces_of(request))
     return answer_list(_QUEUE, [investigation(one) for one in found])
@@ -225,7 +231,7 @@ def _given(asked: DlqUpdate) -> tuple[object, ...]:
     return (asked.resolution_status, asked.resolution_notes, asked.resolved_by, asked.metadata)
 
 
-def _links(wanted: DlqQuery, total: int) -> str:
+def _links(request: Request, wanted: DlqQuery, total: int) -> str:
     """Name the pages before and after this one, as RFC 8288 has it."""
     pages = {}
     if wanted.offset > 0:
@@ -234,6 +240,6 @@ def _links(wanted: DlqQuery, total: int) -> str:
         pages["next"] = wanted.offset + wanted.limit
     query = wanted.model_dump(mode="json", exclude_none=True)
     return ", ".join(
-        f'</v1/dlq?{urlencode({**query, "offset": offset})}>; rel="{name}"'
+        f'<{path_of(request, "/v1/dlq")}?{urlencode({**query, "offset": offset})}>; rel="{name}"'
         for name, offset in pages.items()
     )

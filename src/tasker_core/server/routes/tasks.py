@@ -1,180 +1,153 @@
-"""/v1/tasks: create, list, read and cancel tasks."""
+"""/v1/tasks: create, read, cancel and retry a task."""
 
 from __future__ import annotations
 
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query
-from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
+from fastapi import Header, Query
+from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tasker_core.db.connect import Connection
 from tasker_core.engine import inspect, operate
-from tasker_core.engine.create import NewTask, create_task
-from tasker_core.engine.why import why
-from tasker_core.errors import TransitionRefused
-from tasker_core.server.auth import actor, caller, check_namespace, namespaces_of
-from tasker_core.server.backend import backend_of
+from tasker_core.engine.create import create_task
+from tasker_core.errors import DuplicateTask, TransitionRefused
+from tasker_core.server.auth import actor
+from tasker_core.server.backend import Backend, backend_of, path_of
 from tasker_core.server.body import read_request
+from tasker_core.server.conditional import has_current, tagged, wait_of
 from tasker_core.server.openapi import body_of, problems_of
-from tasker_core.server.render import cause_response, task_list, task_response, transition_response
-from tasker_core.server.routes import Word, answer, answer_list
+from tasker_core.server.render import task_response
+from tasker_core.server.requested import (
+    KEY_HEADER,
+    LONGEST_KEY,
+    find_earlier,
+    idempotency_key,
+    new_task,
+)
+from tasker_core.server.routes import Reason, answer
 from tasker_core.server.routes import router as new_router
 from tasker_core.states import TASK_TERMINAL, TaskState
-from tasker_core.wire.steps import TransitionResponse
-from tasker_core.wire.tasks import (
-    CancelRequest,
-    StepCause,
-    TaskListResponse,
-    TaskRequest,
-    TaskResponse,
-)
+from tasker_core.wire.tasks import CancelRequest, RetryRequest, TaskRequest, TaskResponse
 
 router = new_router()
 
 _TASK_REQUEST: TypeAdapter[TaskRequest] = TypeAdapter(TaskRequest)
 _CANCEL_REQUEST: TypeAdapter[CancelRequest] = TypeAdapter(CancelRequest)
-_TRANSITIONS = TypeAdapter(list[TransitionResponse])
-_CAUSES = TypeAdapter(list[StepCause])
-
-_ALIASES = {"completed": TaskState.COMPLETE}
-_ACTIVE = tuple(state for state in TaskState if state not in TASK_TERMINAL)
+_RETRY_REQUEST: TypeAdapter[RetryRequest] = TypeAdapter(RetryRequest)
 
 CANCEL_REASON = "Cancelled by request"
+
+_Key = Annotated[
+    str | None,
+    Header(
+        alias=KEY_HEADER,
+        min_length=1,
+        max_length=LONGEST_KEY,
+        description="As idempotency_key of the body; a request that is sent again is answered "
+        "with the task that exists.",
+    ),
+]
+_Prefer = Annotated[
+    str | None,
+    Header(
+        alias="Prefer",
+        description="`wait=10`: answer when the task has ended, or after 10 seconds.",
+    ),
+]
+_IfNoneMatch = Annotated[
+    str | None, Header(alias="If-None-Match", description="The ETag of the reply before.")
+]
 
 
 @router.post(
     "/v1/tasks",
     operation_id="createTask",
     status_code=201,
-    responses={201: {"model": TaskResponse}, **problems_of(400, 404, 409, 413, 415, 422, 503)},
+    responses={
+        201: {"model": TaskResponse},
+        200: {"model": TaskResponse, "description": "The same request has created it before."},
+        202: {"model": TaskResponse, "description": "Begun, and not ended in the time to wait."},
+        **problems_of(400, 404, 409, 413, 415, 422, 503),
+    },
     openapi_extra=body_of("TaskRequest"),
     tags=["tasks"],
 )
-async def create(request: Request) -> Response:
-    """Begin a task from a template."""
+async def create(request: Request, _key: _Key = None, _prefer: _Prefer = None) -> Response:
+    """Begin a task from a template; with `Prefer: wait=10`, answer with how it ended."""
     asked = await read_request(request, _TASK_REQUEST)
-    check_namespace(request, asked.namespace)
+    key = idempotency_key(request, asked)
+    new = new_task(request, asked, key)
     backend = backend_of(request)
+    status = 201
+    headers: dict[str, str] = {}
+    await backend.pressure.refuse_if_full(asked.namespace)
     async with backend.connection() as conn:
-        created = await create_task(
-            conn,
-            backend.shelf,
-            NewTask(
-                name=asked.name,
-                namespace=asked.namespace,
-                version=asked.version,
-                context=asked.context,
-                initiator=asked.initiator or caller(request),
-                source_system=asked.source_system,
-                reason=asked.reason,
-                tags=asked.tags,
-                priority=asked.priority or 0,
-                correlation_id=asked.correlation_id,
-                parent_correlation_id=asked.parent_correlation_id,
-                idempotency_key=asked.idempotency_key,
-            ),
-            max_context_bytes=backend.settings.max_context_bytes,
-        )
-        task = await inspect.get_task(conn, created.task_uuid)
-        steps = await inspect.list_steps(conn, created.task_uuid, with_results=False)
-    return answer(task_response(task, steps), 201, Location=f"/v1/tasks/{created.task_uuid}")
-
-
-def _states(text: str) -> tuple[TaskState, ...]:
-    """Read a list of states."""
-    states = []
-    for word in map(str.strip, text.split(",")):
         try:
-            states.append(_ALIASES.get(word) or TaskState(word))
-        except ValueError:
-            known = ", ".join(TaskState)
-            raise ValueError(f"{word!r} is no state of a task; states: {known}") from None
-    return tuple(states)
-
-
-def _check_states(text: str | None) -> str | None:
-    if text is not None:
-        _states(text)
-    return text
-
-
-class TaskQuery(BaseModel):
-    """Which tasks to list."""
-
-    page: int = Field(1, ge=1, le=1_000_000_000)
-    per_page: int = Field(25, ge=1, le=100)
-    namespace: Word = None
-    name: Word = None
-    version: Word = None
-    status: Annotated[Word, AfterValidator(_check_states)] = Field(
-        None, description="A state, or several with commas; `completed` is `complete`."
-    )
-    active: bool = Field(False, description="Only tasks that have not ended.")
-    initiator: Word = None
-    source_system: Word = None
-    correlation_id: UUID | None = None
-
-    def states(self) -> tuple[TaskState, ...] | None:
-        """Give the states that `status` and `active` leave; None: all of them."""
-        named = None if self.status is None else _states(self.status)
-        if not self.active:
-            return named
-        return _ACTIVE if named is None else tuple(state for state in named if state in _ACTIVE)
-
-
-@router.get(
-    "/v1/tasks",
-    operation_id="listTasks",
-    responses={200: {"model": TaskListResponse}, **problems_of(400, 503)},
-    tags=["tasks"],
-)
-async def list_tasks(request: Request, wanted: Annotated[TaskQuery, Query()]) -> Response:
-    """List tasks, the youngest first."""
-    states = wanted.states()
-    tasks: list[inspect.TaskRecord] = []
-    total = 0
-    if states != ():  # an engine's filter without states has all of them
-        filtered = inspect.TaskFilter(
-            states=states or (),
-            namespace=wanted.namespace,
-            name=wanted.name,
-            version=wanted.version,
-            initiator=wanted.initiator,
-            source_system=wanted.source_system,
-            correlation_id=wanted.correlation_id,
-            namespaces=namespaces_of(request),
-        )
-        offset = (wanted.page - 1) * wanted.per_page
-        async with backend_of(request).connection() as conn:
-            total = await inspect.count_tasks(conn, filtered)
-            if offset < total:
-                tasks = await inspect.list_tasks(
-                    conn, filtered, limit=wanted.per_page, offset=offset
-                )
-    return answer(task_list(tasks, page=wanted.page, per_page=wanted.per_page, total=total))
+            created = await create_task(
+                conn,
+                backend.shelf,
+                new,
+                max_context_bytes=backend.settings.max_context_bytes,
+            )
+            task_uuid = created.task_uuid
+        except DuplicateTask:
+            earlier = None if key is None else await find_earlier(conn, backend.shelf, new)
+            if earlier is None:
+                raise
+            task_uuid, status = earlier.task_uuid, 200
+            headers["Idempotent-Replayed"] = "true"
+        wait = wait_of(request)
+        if wait is None:
+            shown = await _read(conn, task_uuid)
+    if wait is not None:
+        # without a connection: whoever waits holds nothing that others need
+        shown = await _read_once_ended(backend, task_uuid, wait)
+        headers["Preference-Applied"] = f"wait={wait}"
+        if shown.status not in TASK_TERMINAL:
+            status = 202
+    headers["Location"] = path_of(request, f"/v1/tasks/{task_uuid}")
+    return tagged(request, shown, headers, status)
 
 
 @router.get(
     "/v1/tasks/{task_uuid}",
     operation_id="getTask",
-    responses={200: {"model": TaskResponse}, **problems_of(400, 404, 503)},
+    responses={
+        200: {"model": TaskResponse},
+        304: {"description": "It is what If-None-Match names."},
+        **problems_of(400, 404, 503),
+    },
     tags=["tasks"],
 )
 async def get_task(
     request: Request,
     task_uuid: UUID,
     include_steps: Annotated[bool, Query(description="false: only the counters.")] = True,
+    include_results: Annotated[
+        bool, Query(description="Also what the steps returned after which none comes.")
+    ] = False,
+    _match: _IfNoneMatch = None,
+    _prefer: _Prefer = None,
 ) -> Response:
-    """Read a task, with where its steps stand."""
-    async with backend_of(request).connection() as conn:
-        # the task first: who sees it ended then sees its steps ended
-        task = await inspect.get_task(conn, task_uuid)
-        steps = (
-            await inspect.list_steps(conn, task_uuid, with_results=False) if include_steps else []
-        )
-    return answer(task_response(task, steps))
+    """Read a task, with where its steps stand; with `Prefer: wait=10`, once it has ended.
+
+    With `If-None-Match` as well, as soon as it is another one than that.
+    """
+    backend = backend_of(request)
+    wait = wait_of(request)
+    headers = {} if wait is None else {"Preference-Applied": f"wait={wait}"}
+    if wait is not None and "If-None-Match" not in request.headers:
+        await backend.live.wait_until_settled(task_uuid, wait)
+    elif wait is not None:
+        mark = await backend.live.mark(task_uuid)
+        shown = await _look(backend, task_uuid, include_steps, include_results)
+        if has_current(request, shown):
+            await backend.live.wait_for_news(task_uuid, mark, wait)
+    shown = await _look(backend, task_uuid, include_steps, include_results)
+    return tagged(request, shown, headers)
 
 
 @router.delete(
@@ -185,7 +158,7 @@ async def get_task(
     tags=["tasks"],
 )
 async def delete(
-    request: Request, task_uuid: UUID, reason: Annotated[Word, Query(max_length=500)] = None
+    request: Request, task_uuid: UUID, reason: Annotated[Reason, Query()] = None
 ) -> Response:
     """Cancel a task, which is then kept; to cancel it twice is no error."""
     body = await read_request(request, _CANCEL_REQUEST, optional=True)
@@ -205,38 +178,52 @@ async def cancel(request: Request, task_uuid: UUID) -> Response:
     return await _cancel(request, task_uuid, body.reason)
 
 
-@router.get(
-    "/v1/tasks/{task_uuid}/transitions",
-    operation_id="listTaskTransitions",
-    responses={200: {"model": list[TransitionResponse]}, **problems_of(400, 404, 503)},
+@router.post(
+    "/v1/tasks/{task_uuid}/retry",
+    operation_id="retryTask",
+    responses={200: {"model": TaskResponse}, **problems_of(400, 404, 409, 413, 415, 422, 503)},
+    openapi_extra=body_of("RetryRequest"),
     tags=["tasks"],
 )
-async def list_transitions(request: Request, task_uuid: UUID) -> Response:
-    """List every change of state of a task and its steps, the oldest first."""
+async def retry(request: Request, task_uuid: UUID) -> Response:
+    """Run every failed step of a task again, with all its attempts before it."""
+    asked = await read_request(request, _RETRY_REQUEST)
     async with backend_of(request).connection() as conn:
-        steps = await inspect.list_steps(conn, task_uuid, with_results=False)
-        moves = await inspect.list_transitions(conn, task_uuid)
-    names = {step.step_no: step.name for step in steps}
-    return answer_list(
-        _TRANSITIONS, [transition_response(task_uuid, move, names) for move in moves]
-    )
-
-
-@router.get(
-    "/v1/tasks/{task_uuid}/why",
-    operation_id="explainTask",
-    responses={200: {"model": list[StepCause]}, **problems_of(400, 404, 503)},
-    tags=["tasks"],
-)
-async def explain(request: Request, task_uuid: UUID) -> Response:
-    """Say of each step that is neither running nor done why it is not."""
-    backend = backend_of(request)
-    async with backend.connection() as conn:
-        causes = await why(conn, backend.shelf, task_uuid)
-    return answer_list(_CAUSES, [cause_response(task_uuid, cause) for cause in causes])
+        await operate.reset_task(
+            conn,
+            task_uuid,
+            actor=actor(request, asked.actor),
+            reason=asked.reason,
+            drop_checkpoints=asked.drop_checkpoints,
+        )
+        return answer(await _read(conn, task_uuid))
 
 
 # --- helpers ----------------------------------------------------------------------------
+
+
+async def _read(
+    conn: Connection, task_uuid: UUID, *, with_steps: bool = True, with_results: bool = False
+) -> TaskResponse:
+    # the task first: who sees it ended then sees its steps ended
+    task = await inspect.get_task(conn, task_uuid)
+    if not (with_steps or with_results):
+        return task_response(task)
+    steps = await inspect.list_steps(conn, task_uuid, with_results=with_results)
+    shown = task_response(task, steps, with_results=with_results)
+    return shown if with_steps else shown.model_copy(update={"steps": []})
+
+
+async def _look(
+    backend: Backend, task_uuid: UUID, with_steps: bool, with_results: bool
+) -> TaskResponse:
+    async with backend.connection() as conn:
+        return await _read(conn, task_uuid, with_steps=with_steps, with_results=with_results)
+
+
+async def _read_once_ended(backend: Backend, task_uuid: UUID, seconds: int) -> TaskResponse:
+    await backend.live.wait_until_settled(task_uuid, seconds)
+    return await _look(backend, task_uuid, True, True)
 
 
 async def _cancel(request: Request, task_uuid: UUID, reason: str | None) -> Response:
@@ -248,6 +235,4 @@ async def _cancel(request: Request, task_uuid: UUID, reason: str | None) -> Resp
         except TransitionRefused as refusal:
             if refusal.state != TaskState.CANCELLED:
                 raise
-        task = await inspect.get_task(conn, task_uuid)
-        steps = await inspect.list_steps(conn, task_uuid, with_results=False)
-    return answer(task_response(task, steps))
+        return answer(await _read(conn, task_uuid))
