@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,6 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
+from support.credentials import bearer, public_pem
 from support.flows import CHAIN, NO_REST, Worker, begin, begin_one, template
 from support.replies import refused
 from support.sse import Reader, Sent
@@ -317,6 +319,62 @@ async def test_a_server_that_stops_ends_its_streams(settings: Settings, conn: An
 
     for reader in readers:
         assert (await reader.rest())[-1].data["data"] == {"cause": "draining"}
+
+
+async def test_a_caller_has_so_many_streams_open(settings: Settings, conn: Any) -> None:
+    """Of both kinds together; whoever leaves makes room."""
+    task = await begin_one(conn, template(CHAIN))
+    app = create_app(settings.model_copy(update={"streams_per_caller": 2}))
+    async with Server(app, port=0) as server:
+        open_ = [await follow(server, task).open(), await follow_all(server).open()]
+        for reader in (await follow(server, task).open(), await follow_all(server).open()):
+            assert (reader.status, reader.headers["retry-after"]) == (429, "1")
+        open_[0].close()
+        await eventually(lambda: not app.state.backend.streams._open.total() - 1)
+        third = await follow_all(server).open()
+        assert third.status == 200
+        for reader in (open_[1], third):
+            reader.close()
+
+
+async def test_who_is_limited_to_namespaces_hears_of_no_others(
+    settings: Settings, conn: Any
+) -> None:
+    """Whatever is asked for."""
+    guarded = settings.model_copy(update={"auth": True, "jwt_public_key": public_pem()})
+    async with Server(create_app(guarded), port=0) as server:
+        shown = bearer("tasks:list", worker_namespaces=["shop"])
+        readers = [
+            await Reader(server.url, f"/v1/events?types=task.created{more}", shown=shown).open()
+            for more in ("", "&namespace=bank")
+        ]
+        await begin_one(conn, template(CHAIN, namespace="bank"))
+        own = await begin_one(conn, template(CHAIN, namespace="shop"))
+        assert [one.data["task_uuid"] for one in await readers[0].take(1)] == [str(own)]
+        readers[0].close()
+        server.app.state.backend.draining = True
+        await begin_one(conn, template(CHAIN, namespace="bank"))
+        assert [one.type for one in await readers[1].rest()] == ["stream.end"]
+
+
+async def test_a_stream_ends_with_the_credential_of_its_reader() -> None:
+    """In the middle of a silence, and where it would go on and on."""
+    left = []
+
+    async def frames(seconds: float) -> AsyncGenerator[bytes]:
+        try:
+            while True:
+                yield b"frame"
+                await asyncio.sleep(seconds)
+        finally:
+            left.append(seconds)
+
+    for seconds in (60, 0):
+        end = datetime.now(UTC) + timedelta(seconds=0.05)
+        told = [frame async for frame in stream.until(frames(seconds), end)]
+        assert told[0] == b"frame"
+        assert b"expired" in told[-1]
+    assert left == [60, 0]
 
 
 async def test_nobody_looks_when_nobody_listens(server: Server, conn: Any, worker: Worker) -> None:

@@ -76,6 +76,8 @@ async def test_what_is_foreign_looks_as_if_it_did_not_exist(
 ) -> None:
     """The very same answer, word for word, so that ids cannot be found out by trying."""
     method, path = route.split(" ")
+    if path.endswith("/events"):
+        path += "?format=history"  # a stream would go on
     body = {"content": b"{}", "headers": {**SHOP, "Content-Type": "application/json"}}
     nobody, nothing = UUID("01a20be2-6b91-7818-bec8-e18f00400000"), uuid4()
     foreign = await guarded.request(method, filled(path, bank.task, bank.entry, "bank"), **body)
@@ -161,6 +163,47 @@ async def test_many_tasks_at_once_are_those_that_are_seen(
         assert [one["task_uuid"] for one in reply["items"]] == expected
     untouched = await guarded.get(f"/v1/tasks/{bank.task}", headers=ALL)
     assert untouched.json()["status"] == "steps_in_process"
+
+
+async def test_of_many_new_tasks_the_foreign_ones_are_refused(
+    guarded: httpx.AsyncClient, shop: Place, bank: Place
+) -> None:
+    """Each for itself; all of them, if it is all or none."""
+    tasks = [{"name": "flow", "namespace": one} for one in ("bank", "shop")]
+    body: dict[str, Any] = {"tasks": tasks}
+    items = (await guarded.post("/v1/tasks/bulk", json=body, headers=SHOP)).json()["items"]
+    assert [one["status"] for one in items] == [403, 201]
+    assert items[0]["code"] == "AUTHORIZATION_FAILED"
+    reply = await guarded.post("/v1/tasks/bulk", json={**body, "atomic": True}, headers=SHOP)
+    refused(reply, 403, "AUTHORIZATION_FAILED")
+    listed = (await guarded.get("/v1/tasks", headers=ALL)).json()["tasks"]
+    assert sorted(one["namespace"] for one in listed) == ["bank", "shop", "shop"]
+
+
+async def test_workers_are_told_as_far_as_they_serve_what_is_seen(
+    guarded: httpx.AsyncClient, conn: Any
+) -> None:
+    """Neither their other namespaces and handlers, nor those that serve only others."""
+    lanes = [
+        await conn.fetchval(
+            "insert into tasker.lanes (namespace, callable, method, resolver) "
+            "values ($1, $1 || '.do', '', '') returning lane",
+            namespace,
+        )
+        for namespace in ("shop", "bank")
+    ]
+    for served in (lanes, lanes[1:]):
+        await conn.execute(
+            "insert into tasker.workers values "
+            "(gen_random_uuid(), 'here', 1, '1', 1, tasker.now(), tasker.now(), $1)",
+            served,
+        )
+
+    seen = (await guarded.get("/v1/workers", headers=SHOP)).json()
+    assert seen["total_count"] == seen["alive_count"] == 1
+    assert seen["workers"][0]["namespaces"] == ["shop"]
+    assert seen["workers"][0]["handlers"] == ["shop.do"]
+    assert (await guarded.get("/v1/workers", headers=ALL)).json()["total_count"] == 2
 
 
 @pytest.mark.parametrize(

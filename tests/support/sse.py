@@ -26,6 +26,7 @@ class Reader:
     url: str
     path: str
     last_id: str | None = None
+    shown: dict[str, str] = field(default_factory=dict)  # headers of the request
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""  # of a reply that is no stream
@@ -40,6 +41,7 @@ class Reader:
         asked = f"GET {self.path} HTTP/1.1\r\nHost: tasker\r\nAccept: text/event-stream\r\n"
         if self.last_id is not None:
             asked += f"Last-Event-ID: {self.last_id}\r\n"
+        asked += "".join(f"{name}: {value}\r\n" for name, value in self.shown.items())
         writer.write((asked + "\r\n").encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         first, *lines = head.strip().split("\r\n")
