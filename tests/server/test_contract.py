@@ -130,6 +130,7 @@ ROWS: list[tuple[str, str, Any, int, str | None]] = [
     ("GET", "/health/live", None, 200, None),
     ("GET", "/health/ready", None, 200, None),
     ("GET", "/health/detailed", None, 200, None),
+    ("GET", "/metrics", None, 200, None),
     ("GET", "/live", None, 200, None),
     ("GET", "/ready", None, 200, None),
     ("GET", "/api-docs/openapi.json", None, 200, None),
