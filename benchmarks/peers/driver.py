@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -30,7 +30,7 @@ GIVE_UP_SECONDS = 300.0
 class Driver:
     """A system under measurement. A driver says what it cannot do in `unable`."""
 
-    unable: dict[str, str] = {}  # workload, or "http": why not
+    unable: ClassVar[dict[str, str]] = {}  # workload, or "http": why not
 
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -75,6 +75,17 @@ class Driver:
         self.spawn("http", str(port), wait=False)
         wait_for_http(f"http://127.0.0.1:{port}/ready")
         return {"port": str(port), "path": "/start", "body": '{"number":NUMBER}'}
+
+    def expect(self, first: int, n: int) -> None:
+        """Hear of workflows that were submitted over HTTP, where only numbers tell of them."""
+
+    def settle(self) -> None:
+        """Let idle sessions tell PostgreSQL's statistics what they did; workers are stopped.
+
+        A session tells it at the end of a transaction, if the last time was a second ago.
+        """
+        time.sleep(1.1)
+        self.busy()
 
     # --- the rest -----------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 One at a time, the workflow is called in the application's own process, as DBOS is meant to be
 used: nothing is queued, no other process has to hear of it. For the throughput, a `DBOSClient`
-enqueues from eight threads (it has no call for many), and workers dequeue every 10 ms (1 s is
-the default) up to 100 at a time. The pool has 20 connections (its default), recovery and logs
+enqueues all in one transaction (it has no call for many), and workers dequeue every 10 ms (1 s
+is the default) up to 100 at a time. The pool has 20 connections (its default), recovery and logs
 are as they come, without tracing.
 """
 
@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,11 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import driver
 import psycopg
+import sqlalchemy
 from bare_app import Submit, serve
-from dbos import DBOS, DBOSClient
+from dbos import DBOS, DBOSClient, EnqueueOptions
 from workloads import WORKLOADS, levels, work
 
 QUEUE = "bench"
+ENQUEUE: EnqueueOptions = {"queue_name": QUEUE, "workflow_name": "run"}
 LEVELS = {name: levels(graph) for name, graph in WORKLOADS.items()}
 
 
@@ -67,6 +68,15 @@ def launch(*, queue: bool) -> None:
         DBOS.register_queue(QUEUE, worker_concurrency=100, polling_interval_sec=0.01)
 
 
+def connect() -> DBOSClient:
+    """Be a client."""
+    return DBOSClient(
+        system_database_url=os.environ["PEERS_URL"],
+        system_database_pool_size=8,
+        application_name="bench",
+    )
+
+
 class Dbos(driver.Driver):
     """Enqueues as a client."""
 
@@ -76,12 +86,8 @@ class Dbos(driver.Driver):
         self.spawn("worker")
         self.stop()
         self.conn = psycopg.connect(url, autocommit=True)
-        self.client = DBOSClient(
-            system_database_url=os.environ["PEERS_URL"],
-            system_database_pool_size=8,
-            application_name="bench",
-        )
-        self.threads = ThreadPoolExecutor(8)
+        self.client = connect()
+        self.engine = sqlalchemy.create_engine(os.environ["PEERS_URL"])
 
     def latency(self, n: int, warm: int) -> dict[str, list[float]]:
         """Run workflows in an application's process."""
@@ -94,8 +100,10 @@ class Dbos(driver.Driver):
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
     def submit(self, workload: str, numbers: Sequence[int]) -> None:
-        """Enqueue from all threads."""
-        list(self.threads.map(lambda number: self._enqueue(workload, number), numbers))
+        """Enqueue all in one transaction."""
+        with self.engine.begin() as conn:
+            for number in numbers:
+                self.client.enqueue_in_transaction(conn, ENQUEUE, workload, number)
 
     def busy(self) -> bool:
         """Look for a workflow that did not succeed."""
@@ -114,10 +122,13 @@ class Dbos(driver.Driver):
         """Stop everything."""
         super().close()
         self.client.destroy()
+        self.engine.dispose()
         self.conn.close()
 
-    def _enqueue(self, workload: str, number: int) -> None:
-        self.client.enqueue({"queue_name": QUEUE, "workflow_name": "run"}, workload, number)
+    def settle(self) -> None:
+        """Let the pool's sessions end, which tells it too."""
+        self.engine.dispose()
+        super().settle()
 
     def _value(self, query: str) -> int:
         row = self.conn.execute(query).fetchone()
@@ -161,22 +172,14 @@ def latency(n: str, warm: str, first: str) -> None:
 @asynccontextmanager
 async def opened() -> AsyncIterator[Submit]:
     """Enqueue as a client."""
-    client = DBOSClient(
-        system_database_url=os.environ["PEERS_URL"],
-        system_database_pool_size=8,
-        application_name="bench",
-    )
+    client = connect()
 
     async def submit(number: int) -> None:
-        await client.enqueue_async(
-            {"queue_name": QUEUE, "workflow_name": "run"}, "linear", number
-        )
+        await client.enqueue_async(ENQUEUE, "linear", number)
 
     yield submit
     client.destroy()
 
 
 if __name__ == "__main__":
-    driver.main(
-        Dbos, worker=worker, latency=latency, http=lambda port: serve(port, opened)
-    )
+    driver.main(Dbos, worker=worker, latency=latency, http=lambda port: serve(port, opened))

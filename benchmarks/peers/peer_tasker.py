@@ -118,7 +118,9 @@ class Tasker(driver.Driver):
 
     def _command(self, *arguments: str) -> None:
         self._processes.append(
-            subprocess.Popen([CONTROL, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                [CONTROL, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
         )
 
     def _value(self, query: str, *arguments: object) -> object:

@@ -16,6 +16,7 @@ import argparse
 import datetime
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -54,9 +55,11 @@ class Turn:
         try:
             self.driver.call("prepare", url, str(self.directory))
             self._latency(*((10, 5) if quick else (100, 20)))
+            steps = system.steps // (6 if quick else 1)
             for workers in (1, 2):
-                await self._throughput(workers, system.steps // (6 if quick else 1))
+                self._throughput(workers, steps)
             if system.on_postgres:
+                await self._counters(steps)
                 await self._statements()
             await self._http(0.5 if quick else 2.0)
         finally:
@@ -65,26 +68,38 @@ class Turn:
 
     def _latency(self, n: int, warm: int) -> None:
         took = self.driver.call("latency", n, warm)
-        self._check({workload: n + warm for workload in took})
+        self._check(dict.fromkeys(took, n + warm))
         self.report["latency"] = {name: sorted(all)[len(all) // 2] for name, all in took.items()}
 
-    async def _throughput(self, workers: int, steps: int) -> None:
+    def _throughput(self, workers: int, steps: int) -> None:
         self.driver.call("start", workers)
         for workload, graph in WORKLOADS.items():
             n = max(2, steps // len(graph))
             self.driver.call("throughput", workload, max(2, n // 10))  # to warm up
             self.ledger.write_text("")
-            counted = workload == "linear" and self.system.on_postgres
-            before = await self.server.counters() if counted else {}
             took = self.driver.call("throughput", workload, n)
             self._check({workload: n})
             rates = self.report["throughput"].setdefault(workload, {})
             rates[str(workers)] = n * len(graph) / took["seconds"]
-            if counted and workers == 1:
-                after = await self.server.counters()
-                for name in after:
-                    self.report[name] = (after[name] - before[name]) / (n * len(graph))
         self.driver.call("stop")
+
+    async def _counters(self, steps: int) -> None:
+        """Count commits, rows and log: what many workflows cost beyond what a few do."""
+        few, many = steps // 20, steps // 4
+        seen = [await self._settled()]
+        for n in (few, many):
+            self.driver.call("start", 1)
+            self.driver.call("throughput", "linear", n)
+            self.driver.call("stop")
+            seen.append(await self._settled())
+        self._check({"linear": few + many})
+        for name in seen[0]:
+            first, second = seen[1][name] - seen[0][name], seen[2][name] - seen[1][name]
+            self.report[name] = (second - first) / ((many - few) * len(WORKLOADS["linear"]))
+
+    async def _settled(self) -> dict[str, float]:
+        self.driver.call("settle")
+        return await self.server.counters()
 
     async def _statements(self, n: int = 100) -> None:
         """Count the statements that the server logs; apart, since logging takes time."""
@@ -102,6 +117,7 @@ class Turn:
         _, warm = await requests_per_second(*post, HTTP_FIRST, seconds / 4)
         rate, n = await requests_per_second(*post, HTTP_FIRST + warm, seconds)
         self.driver.call("stop")
+        self.driver.call("expect", HTTP_FIRST, warm + n)
         self.driver.call("start", 1)
         self.driver.call("drain")
         self.driver.call("stop")
@@ -173,6 +189,7 @@ if __name__ == "__main__":
         help="where the peers' environments are kept",
     )
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # in good order
     done = uvloop.run(
         main(
             chosen_systems(chosen.only),

@@ -14,7 +14,6 @@ import asyncpg
 from tasker_core.db import embedded, layout
 
 DATABASE = "peers"
-FLUSH_SECONDS = 1.2  # after which idle sessions have told the server what they did
 _STATEMENT = re.compile(rb"LOG:  (?:statement|execute [^:]*): ")
 
 
@@ -46,7 +45,6 @@ class Server:
 
     async def counters(self) -> dict[str, float]:
         """Read what was committed and written so far."""
-        await asyncio.sleep(FLUSH_SECONDS)
         await self._conn.execute("select pg_stat_clear_snapshot()")
         row = await self._conn.fetchrow(
             "select xact_commit as commits, tup_inserted + tup_updated + tup_deleted as rows, "

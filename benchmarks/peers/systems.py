@@ -104,7 +104,7 @@ def interpreter(system: System, cache: Path) -> Path:
         console.print(f"making the environment of {wanted.stem} …")
         shutil.rmtree(home, ignore_errors=True)
         venv.create(home, with_pip=True)
-        install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        install = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         subprocess.run([*install, "-r", wanted], check=True)
         (home / "complete").touch()
     return python
@@ -116,7 +116,11 @@ def versions(system: System, python: Path) -> dict[str, str]:
         return {package: version(package) for package in system.shows}
     said = subprocess.run([python, "-m", "pip", "freeze"], stdout=subprocess.PIPE, check=True)
     found = dict(re.findall(r"^([\w-]+)==(\S+)", said.stdout.decode(), re.MULTILINE))
-    return {package: found[package] for package in system.shows}
+    shown = {package: found[package] for package in system.shows}
+    if not system.on_postgres:
+        said = subprocess.run(["redis-server", "--version"], stdout=subprocess.PIPE, check=True)
+        shown["redis-server"] = said.stdout.decode().split("v=")[1].split()[0]
+    return shown
 
 
 class Process:

@@ -1,0 +1,193 @@
+"""Procrastinate, and a graph in tables of the application: it has jobs, not workflows.
+
+A job runs a step; then one function of the application settles the step, counts down its
+children and defers those that are released, in one transaction. Workflows are submitted by
+another such function, which defers the first steps, one workflow or many. Jobs are async, a
+worker runs 20 at a time over a pool of 20 connections and listens for new ones; polling and the
+rest are as they come, done jobs are kept (the default).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import driver
+import psycopg
+from bare_app import Submit, serve
+from procrastinate import App, PsycopgConnector
+from workloads import WORKLOADS, work
+
+CONCURRENCY = 20
+
+_GRAPH = """
+create schema graph;
+create table graph.nodes (workload text, step text, parents int, primary key (workload, step));
+create table graph.edges (
+    workload text, parent text, child text, primary key (workload, parent, child)
+);
+create table graph.steps (
+    workflow int, step text, workload text not null, parents_left int not null,
+    state text not null default 'waiting', result jsonb, finished_at timestamptz,
+    primary key (workflow, step)
+) with (fillfactor = 70);
+create table graph.workflows (workflow int primary key, steps_left int not null);
+
+create function graph.defer(workflows int[], steps text[]) returns void language sql as $$
+    select procrastinate_defer_jobs_v1(array_agg(
+        ('default', 'step', 0, null, null,
+         jsonb_build_object('number', workflow, 'name', step), null)::procrastinate_job_to_defer_v1
+    )) from unnest(workflows, steps) as released (workflow, step) having count(*) > 0
+$$;
+
+create function graph.submit(a_workload text, numbers int[]) returns void language plpgsql as $$
+begin
+    insert into graph.workflows (workflow, steps_left)
+    select number, (select count(*) from graph.nodes where workload = a_workload)
+    from unnest(numbers) as number;
+    insert into graph.steps (workflow, step, workload, parents_left)
+    select number, step, a_workload, parents
+    from unnest(numbers) as number, graph.nodes where workload = a_workload;
+    perform graph.defer(array_agg(number), array_agg(step))
+    from unnest(numbers) as number, graph.nodes where workload = a_workload and parents = 0;
+end $$;
+
+create function graph.finish(number int, name text, a_result jsonb) returns void
+language plpgsql as $$
+declare
+    released text[];
+begin
+    perform from graph.workflows where workflow = number for no key update; -- joins one by one
+    update graph.steps set state = 'complete', result = a_result, finished_at = clock_timestamp()
+    where workflow = number and step = name and state = 'waiting';
+    if not found then
+        return; -- the job was delivered again
+    end if;
+    update graph.workflows set steps_left = steps_left - 1 where workflow = number;
+    with counted as (
+        update graph.steps set parents_left = parents_left - 1
+        from graph.edges
+        where edges.workload = (
+            select workload from graph.steps where workflow = number and step = name
+        ) and edges.parent = name and steps.workflow = number and steps.step = edges.child
+        returning steps.step, steps.parents_left
+    )
+    select array_agg(counted.step) into released from counted where counted.parents_left = 0;
+    if released is not null then
+        perform graph.defer(array_fill(number, array[cardinality(released)]), released);
+    end if;
+end $$;
+"""
+
+
+def application() -> App:
+    """Make the application with its only task."""
+    connector = PsycopgConnector(conninfo=os.environ["PEERS_URL"], min_size=4, max_size=20)
+    app = App(connector=connector)
+
+    @app.task(name="step")
+    async def step(number: int, name: str) -> None:
+        result = work(number, name)
+        await app.connector.execute_query_async(
+            "select graph.finish(%(number)s, %(name)s, %(result)s)",
+            number=number,
+            name=name,
+            result=result,
+        )
+
+    return app
+
+
+class Procrastinate(driver.Driver):
+    """Submits with a connection of its own."""
+
+    def prepare(self, url: str, directory: str) -> None:
+        """Make Procrastinate's schema and the graph's."""
+        os.environ["PEERS_URL"] = url
+
+        async def schema() -> None:
+            async with application().open_async() as app:
+                await app.schema_manager.apply_schema_async()
+
+        asyncio.run(schema())
+        self.conn = psycopg.connect(url, autocommit=True)
+        self.conn.execute(_GRAPH)
+        for workload, graph in WORKLOADS.items():
+            for name, parents in graph.items():
+                self.conn.execute(
+                    "insert into graph.nodes values (%s, %s, %s)", [workload, name, len(parents)]
+                )
+                for parent in parents:
+                    self.conn.execute(
+                        "insert into graph.edges values (%s, %s, %s)", [workload, parent, name]
+                    )
+
+    def run_one(self, workload: str, number: int) -> float:
+        """Submit, look every 0.3 ms until no step is left."""
+        began = time.perf_counter()
+        self.submit(workload, [number])
+        query = f"select steps_left > 0 from graph.workflows where workflow = {number}"
+        while self.value(query):
+            time.sleep(0.0003)
+        return time.perf_counter() - began
+
+    def submit(self, workload: str, numbers: Sequence[int]) -> None:
+        """Submit all in one transaction."""
+        self.conn.execute("select graph.submit(%s, %s::int[])", [workload, list(numbers)])
+
+    def busy(self) -> bool:
+        """Look for a workflow with a step left, or a job that is not recorded as done."""
+        return bool(
+            self.value(
+                "select exists (select from graph.workflows where steps_left > 0) or exists "
+                "(select from procrastinate_jobs where status in ('todo', 'doing'))"
+            )
+        )
+
+    def complete(self) -> int:
+        """Count the workflows that are done; none if a job failed."""
+        return self.value(
+            "select count(*) from graph.workflows where steps_left = 0 and not exists "
+            "(select from procrastinate_jobs where status = 'failed')"
+        )
+
+    def value(self, query: str) -> int:
+        """Ask for a number."""
+        row = self.conn.execute(query).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def worker() -> None:
+    """Run jobs until a signal comes."""
+
+    async def run() -> None:
+        async with application().open_async() as app:
+            driver.ready()
+            await app.run_worker_async(concurrency=CONCURRENCY)
+
+    asyncio.run(run())
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Submit]:
+    """Submit over the application's pool."""
+    async with application().open_async() as app:
+
+        async def submit(number: int) -> None:
+            await app.connector.execute_query_async(
+                "select graph.submit('linear', array[%(number)s::int])", number=number
+            )
+
+        yield submit
+
+
+if __name__ == "__main__":
+    driver.main(Procrastinate, worker=worker, http=lambda port: serve(port, opened))
