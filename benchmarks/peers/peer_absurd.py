@@ -60,13 +60,11 @@ class AbsurdDriver(driver.Driver):
         self.app.create_queue(QUEUE)
 
     def run_one(self, workload: str, number: int) -> float:
-        """Spawn, look every 0.3 ms until the task is complete."""
+        """Spawn, look until the task is complete."""
         began = time.perf_counter()
         task = self._spawn(workload, number)
-        query = f"select state <> 'completed' from absurd.t_{QUEUE} where task_id = '{task}'"
-        while self.value(query):
-            time.sleep(0.0003)
-        return time.perf_counter() - began
+        query = f"select state = 'completed' from absurd.t_{QUEUE} where task_id = '{task}'"
+        return self.look(began, lambda: self.value(query))
 
     def submit(self, workload: str, numbers: Sequence[int]) -> None:
         """Spawn all in one transaction."""

@@ -1,5 +1,8 @@
 """DBOS Transact: async workflows of async steps; a level of the graph is an `asyncio.gather`.
 
+Steps in a row are sync steps of a sync workflow, which is quicker: 20 ms instead of 31, and 300
+steps/s instead of 240, where it was tried.
+
 One at a time, the workflow is called in the application's own process, as DBOS is meant to be
 used: nothing is queued, no other process has to hear of it. For the throughput, a `DBOSClient`
 enqueues all in one transaction (it has no call for many), and workers dequeue every 10 ms (1 s
@@ -10,6 +13,7 @@ are as they come, without tracing.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -31,7 +35,7 @@ from dbos import DBOS, DBOSClient, EnqueueOptions
 from workloads import WORKLOADS, levels, work
 
 QUEUE = "bench"
-ENQUEUE: EnqueueOptions = {"queue_name": QUEUE, "workflow_name": "run"}
+NAMES = {"linear": "run_in_row"}
 LEVELS = {name: levels(graph) for name, graph in WORKLOADS.items()}
 
 
@@ -49,6 +53,24 @@ async def run(workload: str, number: int) -> None:
             await step(number, names[0])
         else:
             await asyncio.gather(*(step(number, name) for name in names))
+
+
+@DBOS.step()
+def step_in_row(number: int, name: str) -> dict[str, bool]:
+    """Do nothing."""
+    return work(number, name)
+
+
+@DBOS.workflow()
+def run_in_row(workload: str, number: int) -> None:
+    """Run the steps of a workload that has none beside each other."""
+    for (name,) in LEVELS[workload]:
+        step_in_row(number, name)
+
+
+def enqueue(workload: str) -> EnqueueOptions:
+    """Say what is enqueued, and where."""
+    return {"queue_name": QUEUE, "workflow_name": NAMES.get(workload, "run")}
 
 
 def launch(*, queue: bool) -> None:
@@ -103,7 +125,7 @@ class Dbos(driver.Driver):
         """Enqueue all in one transaction."""
         with self.engine.begin() as conn:
             for number in numbers:
-                self.client.enqueue_in_transaction(conn, ENQUEUE, workload, number)
+                self.client.enqueue_in_transaction(conn, enqueue(workload), workload, number)
 
     def busy(self) -> bool:
         """Look for a workflow that did not succeed."""
@@ -149,22 +171,28 @@ def worker() -> None:
 def latency(n: str, warm: str, first: str) -> None:
     """Run workflows one after the other in this process; print their milliseconds."""
     launch(queue=False)
-    number = int(first)
+    numbers = itertools.count(int(first))
 
-    async def measure() -> dict[str, list[float]]:
-        nonlocal number
-        took: dict[str, list[float]] = {}
-        for workload in WORKLOADS:
-            took[workload] = []
-            for _ in range(int(warm) + int(n)):
-                began = time.perf_counter()
-                await run(workload, number)
-                took[workload].append((time.perf_counter() - began) * 1000)
-                number += 1
-            del took[workload][: int(warm)]
-        return took
+    async def measure(workload: str) -> list[float]:
+        took = []
+        for _ in range(int(warm) + int(n)):
+            began = time.perf_counter()
+            await run(workload, next(numbers))
+            took.append((time.perf_counter() - began) * 1000)
+        return took[int(warm) :]
 
-    answer = asyncio.run(measure())
+    def measure_in_row(workload: str) -> list[float]:
+        took = []
+        for _ in range(int(warm) + int(n)):
+            began = time.perf_counter()
+            run_in_row(workload, next(numbers))
+            took.append((time.perf_counter() - began) * 1000)
+        return took[int(warm) :]
+
+    answer = {
+        workload: measure_in_row(workload) if workload in NAMES else asyncio.run(measure(workload))
+        for workload in WORKLOADS
+    }
     DBOS.destroy()
     print(json.dumps(answer))
 
@@ -175,7 +203,7 @@ async def opened() -> AsyncIterator[Submit]:
     client = connect()
 
     async def submit(number: int) -> None:
-        await client.enqueue_async(ENQUEUE, "linear", number)
+        await client.enqueue_async(enqueue("linear"), "linear", number)
 
     yield submit
     client.destroy()

@@ -130,13 +130,11 @@ class Procrastinate(driver.Driver):
                     )
 
     def run_one(self, workload: str, number: int) -> float:
-        """Submit, look every 0.3 ms until no step is left."""
+        """Submit, look until no step is left."""
         began = time.perf_counter()
         self.submit(workload, [number])
-        query = f"select steps_left > 0 from graph.workflows where workflow = {number}"
-        while self.value(query):
-            time.sleep(0.0003)
-        return time.perf_counter() - began
+        query = f"select steps_left = 0 from graph.workflows where workflow = {number}"
+        return self.look(began, lambda: self.value(query))
 
     def submit(self, workload: str, numbers: Sequence[int]) -> None:
         """Submit all in one transaction."""
