@@ -1,8 +1,6 @@
 """Procrastinate, and a graph in tables of the application: it has jobs, not workflows.
 
-A job runs a step; then one function of the application settles the step, counts down its
-children and defers those that are released, in one transaction. Workflows are submitted by
-another such function, which defers the first steps, one workflow or many. Jobs are async, a
+A job runs a step and then calls the graph, see `graph_tables.py`. Jobs are async, a
 worker runs 20 at a time over a pool of 20 connections and listens for new ones; polling and the
 rest are as they come, done jobs are kept (the default).
 """
@@ -10,6 +8,7 @@ rest are as they come, done jobs are kept (the default).
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -20,75 +19,27 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import driver
+import graph_tables
 import psycopg
 from bare_app import Submit, serve
 from procrastinate import App, PsycopgConnector
-from workloads import WORKLOADS, work
+from workloads import work
 
 CONCURRENCY = 20
 
-_GRAPH = """
-create schema graph;
-create table graph.nodes (workload text, step text, parents int, primary key (workload, step));
-create table graph.edges (
-    workload text, parent text, child text, primary key (workload, parent, child)
-);
-create table graph.steps (
-    workflow int, step text, workload text not null, parents_left int not null,
-    state text not null default 'waiting', result jsonb, finished_at timestamptz,
-    primary key (workflow, step)
-) with (fillfactor = 70);
-create table graph.workflows (workflow int primary key, steps_left int not null);
-
+_DEFER = """
 create function graph.defer(workflows int[], steps text[]) returns void language sql as $$
     select procrastinate_defer_jobs_v1(array_agg(
         ('default', 'step', 0, null, null,
          jsonb_build_object('number', workflow, 'name', step), null)::procrastinate_job_to_defer_v1
     )) from unnest(workflows, steps) as released (workflow, step) having count(*) > 0
 $$;
-
-create function graph.submit(a_workload text, numbers int[]) returns void language plpgsql as $$
-begin
-    insert into graph.workflows (workflow, steps_left)
-    select number, (select count(*) from graph.nodes where workload = a_workload)
-    from unnest(numbers) as number;
-    insert into graph.steps (workflow, step, workload, parents_left)
-    select number, step, a_workload, parents
-    from unnest(numbers) as number, graph.nodes where workload = a_workload;
-    perform graph.defer(array_agg(number), array_agg(step))
-    from unnest(numbers) as number, graph.nodes where workload = a_workload and parents = 0;
-end $$;
-
-create function graph.finish(number int, name text, a_result jsonb) returns void
-language plpgsql as $$
-declare
-    released text[];
-begin
-    perform from graph.workflows where workflow = number for no key update; -- joins one by one
-    update graph.steps set state = 'complete', result = a_result, finished_at = clock_timestamp()
-    where workflow = number and step = name and state = 'waiting';
-    if not found then
-        return; -- the job was delivered again
-    end if;
-    update graph.workflows set steps_left = steps_left - 1 where workflow = number;
-    with counted as (
-        update graph.steps set parents_left = parents_left - 1
-        from graph.edges
-        where edges.workload = (
-            select workload from graph.steps where workflow = number and step = name
-        ) and edges.parent = name and steps.workflow = number and steps.step = edges.child
-        returning steps.step, steps.parents_left
-    )
-    select array_agg(counted.step) into released from counted where counted.parents_left = 0;
-    if released is not null then
-        perform graph.defer(array_fill(number, array[cardinality(released)]), released);
-    end if;
-end $$;
 """
 
 
 def application() -> App:
     """Make the application with its only task."""
+    logging.getLogger("procrastinate").setLevel(logging.ERROR)
     connector = PsycopgConnector(conninfo=os.environ["PEERS_URL"], min_size=4, max_size=20)
     app = App(connector=connector)
 
@@ -118,16 +69,8 @@ class Procrastinate(driver.Driver):
 
         asyncio.run(schema())
         self.conn = psycopg.connect(url, autocommit=True)
-        self.conn.execute(_GRAPH)
-        for workload, graph in WORKLOADS.items():
-            for name, parents in graph.items():
-                self.conn.execute(
-                    "insert into graph.nodes values (%s, %s, %s)", [workload, name, len(parents)]
-                )
-                for parent in parents:
-                    self.conn.execute(
-                        "insert into graph.edges values (%s, %s, %s)", [workload, parent, name]
-                    )
+        for statement in graph_tables.statements(_DEFER):
+            self.conn.execute(statement)
 
     def run_one(self, workload: str, number: int) -> float:
         """Submit, look until no step is left."""

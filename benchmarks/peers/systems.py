@@ -11,6 +11,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -68,6 +69,11 @@ SYSTEMS = [
         *("procrastinate", "Procrastinate + graph in tables", "peer_procrastinate.py", 1_600),
         requirements="requirements-procrastinate.txt",
         shows=("procrastinate",),
+    ),
+    System(
+        *("pgqueuer", "PgQueuer + graph in tables", "peer_pgqueuer.py", 2_000),
+        requirements="requirements-pgqueuer.txt",
+        shows=("pgqueuer",),
     ),
     System(
         *("absurd", "Absurd", "peer_absurd.py", 2_000),
@@ -131,7 +137,12 @@ class Process:
             [python, HERE / system.file],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PEERS_KIND": system.kind, **environment},
+            env={
+                **os.environ,
+                "PEERS_KIND": system.kind,
+                "PYTHONWARNINGS": "ignore",  # Celery's of running as root, for one
+                **environment,
+            },
             text=True,
         )
 
@@ -143,10 +154,14 @@ class Process:
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps({"name": name, "arguments": arguments}), file=self._process.stdin)
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        answer = json.loads(line) if line else {"error": "the driver ended"}
+        try:
+            print(json.dumps({"name": name, "arguments": arguments}), file=self._process.stdin)
+            self._process.stdin.flush()
+            answer = json.loads(self._process.stdout.readline() or "null")
+        except OSError:
+            answer = None
+        if answer is None:
+            raise RuntimeError(f"the driver ended during {name}; it said why")
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer["answer"]
@@ -154,5 +169,6 @@ class Process:
     def close(self) -> None:
         """End the driver, which stops what it started."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it has ended
+            self._process.stdin.close()
         self._process.wait(60)
