@@ -28,6 +28,7 @@ TABLES = [
     "dlq_entries",
     "outbox",
     "failed_events",
+    "api_keys",
 ]
 
 

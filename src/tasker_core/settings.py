@@ -96,6 +96,14 @@ def _check_events_topic(topic: str) -> str:
     return topic
 
 
+def _check_jwks_url(url: str) -> str:
+    parts = urlsplit(url)
+    is_here = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if not parts.netloc or parts.scheme not in ({"http", "https"} if is_here else {"https"}):
+        raise ValueError("must be a URL like https://login.example.com/.well-known/jwks.json")
+    return url
+
+
 def _split_list(value: object) -> object:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
@@ -137,6 +145,53 @@ class Settings(BaseSettings):
     )
     server_host: str = Field("127.0.0.1", min_length=1, description="Address of the HTTP server.")
     server_port: int = Field(8080, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    auth: bool | None = Field(
+        None,
+        description="Whether callers of the server must say who they are; if unset, they must "
+        "once there is a key to check tokens with.",
+    )
+    allow_unprotected: bool = Field(
+        False,
+        description="Whether a server that asks nobody who they are serves other machines, too.",
+    )
+    jwt_public_key: str | None = Field(
+        None, repr=False, description="The public key that tokens are checked with, as PEM."
+    )
+    jwt_public_key_path: Path | None = Field(None, description="A file with it.")
+    jwks_url: Annotated[str, AfterValidator(_check_jwks_url)] | None = Field(
+        None, description="Where the identity provider publishes its public keys."
+    )
+    jwks_refresh_seconds: float = _positive("How often they are read anew.", 3600.0)
+    jwt_issuer: str = Field("tasker-core", min_length=1, description="The `iss` of tokens.")
+    jwt_audience: str = Field(
+        "tasker-api", min_length=1, description="What must be in the `aud` of tokens."
+    )
+    jwt_leeway_seconds: float = Field(
+        60.0, ge=0, le=600, description="How far the clocks of server and issuer may differ."
+    )
+    jwt_permissions_claim: str = Field(
+        "permissions",
+        min_length=1,
+        description="Where a token has its permissions: a list, or text with spaces; dots lead "
+        "into objects.",
+    )
+    jwt_namespaces_claim: str = Field(
+        "worker_namespaces",
+        min_length=1,
+        description="Where a token has the namespaces it is limited to, likewise.",
+    )
+    requests_per_minute: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="How many requests a caller may send, on average; no limit if unset.",
+    )
+    requests_burst: int = Field(
+        100, ge=1, le=1_000_000, description="How many of them may come at once."
+    )
+    streams_per_caller: int = Field(
+        50, ge=1, le=100_000, description="How many event streams a caller may have open."
+    )
     server_pool_size: int = Field(
         10, ge=2, le=1_000, description="How many connections the server holds at most."
     )
@@ -219,6 +274,13 @@ class Settings(BaseSettings):
             problems += _explain(error, known)
         if problems:
             raise InvalidSettings(problems)
+
+    @property
+    def asks_who_calls(self) -> bool:
+        """Whether callers of the server must say who they are."""
+        if self.auth is not None:
+            return self.auth
+        return bool(self.jwt_public_key or self.jwt_public_key_path or self.jwks_url)
 
     @classmethod
     def settings_customise_sources(

@@ -32,13 +32,14 @@ def _own_logging() -> Iterator[None]:
     """A command that reads settings says where logs go: only for its own test."""
     before = structlog.get_config() if structlog.is_configured() else None
     registry = logging.getLogger("tasker_core.handlers.registry")
-    level = registry.level
+    level, handlers = registry.level, logging.root.handlers[:]
     yield
     if before is None:
         structlog.reset_defaults()
     else:
         structlog.configure(**before)
     registry.setLevel(level)
+    logging.root.handlers[:] = handlers
 
 
 @pytest.fixture

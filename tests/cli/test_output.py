@@ -10,7 +10,8 @@ import yaml
 
 from tasker_core.cli.failures import ExitCode, Failure
 from tasker_core.cli.options import Format, Options
-from tasker_core.cli.output import Output, table, to_json, visible
+from tasker_core.cli.output import Output, table, to_json
+from tasker_core.observe.visible import visible
 
 UUID_TEXT = "019aaaaa-0000-7000-8000-000000000000"
 VALUE = {"id": UUID(UUID_TEXT), "at": datetime(2026, 1, 2, tzinfo=UTC), "n": None}

@@ -17,7 +17,7 @@ import pytest
 
 from tasker_core.cli.main import ENTRIES, app, load
 from tasker_core.db.migrate import FUNCTIONS, MIGRATIONS
-from tasker_core.server import problems
+from tasker_core.server import permissions, problems
 from tasker_core.server.app import create_app
 from tasker_core.settings import Settings, variable
 from tasker_core.templates import shape, steps
@@ -223,6 +223,29 @@ def test_endpoints_are_those_of_the_server():
     known = [(method.upper(), path) for path, methods in paths.items() for method in methods]
 
     assert sorted(told) == sorted(known)
+
+
+def test_permissions_are_those_of_the_server():
+    """The vocabulary, the roles, and every route that is served with what it asks for."""
+    app = create_app(Settings(database_url="postgresql://nowhere/none"))
+    served = {
+        f"{method} {route.path}" for route in app.state.api_routes for method in route.methods
+    }
+    told = {cells[0]: cells[1] for cells in rows(section(page("http.md"), "Who calls"))}
+
+    assert told == {
+        **{f"`{word}`": what for word, what in permissions.PERMISSIONS.items()},
+        **{f"`{role}`": _words(words) for role, words in permissions.ROLES.items()},
+        **{
+            f"`{route}`": _words(words, " or ") or "any credential"
+            for route, words in permissions.ROUTES.items()
+            if route in served
+        },
+    }
+
+
+def _words(words: tuple[str, ...], between: str = ", ") -> str:
+    return between.join(f"`{word}`" for word in words)
 
 
 def test_error_codes_are_those_of_the_server():

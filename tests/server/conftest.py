@@ -9,6 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from support.credentials import public_pem
 from support.flows import Worker
 from tasker_core.server.app import create_app
 from tasker_core.settings import Settings
@@ -40,3 +41,15 @@ async def api(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 def worker(conn: asyncpg.Connection) -> Worker:
     """A worker that serves every lane."""
     return Worker(conn)
+
+
+@pytest.fixture
+async def guarded(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Asks a server that asks back who calls: it takes API keys, and tokens of ours."""
+    app = create_app(settings.model_copy(update={"auth": True, "jwt_public_key": public_pem()}))
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://tasker") as client,
+    ):
+        yield client

@@ -29,7 +29,8 @@ from tasker_core.settings import Settings
 @pytest.fixture
 async def server(settings: Settings) -> AsyncIterator[Server]:
     """A server behind a socket: streams need one."""
-    async with Server(create_app(settings), port=0) as server:
+    many = settings.model_copy(update={"streams_per_caller": 1_000})
+    async with Server(create_app(many), port=0) as server:
         yield server
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from support.postgres import create_database, drop_database
 from support.processes import Script
-from tasker_core.errors import SchemaOutOfDate
+from tasker_core.errors import SchemaOutOfDate, UnprotectedServer
 from tasker_core.server.app import create_app
 from tasker_core.server.run import AddressUnavailable, Server
 from tasker_core.settings import Settings
@@ -80,3 +80,17 @@ def test_a_process_serves_until_it_is_told_to_stop(
         assert reply.json()["status"] == "ready"
         assert script.line() == "stopped"
         assert script.process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
+async def test_a_server_that_asks_nobody_listens_on_this_machine_only(
+    settings: Settings, host: str
+) -> None:
+    """The message says how to change it; with callers asked, or on one's word, it listens."""
+    with pytest.raises(UnprotectedServer, match="TASKER_AUTH=true"):
+        await Server(create_app(settings), host=host, port=0).start()
+    for given in ({"auth": True}, {"allow_unprotected": True}):
+        async with Server(
+            create_app(settings.model_copy(update=given)), host=host, port=0
+        ) as server:
+            assert server.port

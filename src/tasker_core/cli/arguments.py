@@ -99,8 +99,8 @@ def template_name(
     )
 
 
-def read_age(text: str | None, days: float | None) -> timedelta:
-    """Read `--older-than`: a number with s, min, h, d or w; else so many days.
+def read_age(text: str | None, days: float | None, option: str = "--older-than") -> timedelta:
+    """Read an age: a number with s, min, h, d or w; else so many days.
 
     >>> str(read_age("1.5d", None)), str(read_age(None, 30))
     ('1 day, 12:00:00', '30 days, 0:00:00')
@@ -108,7 +108,6 @@ def read_age(text: str | None, days: float | None) -> timedelta:
     Raises:
         typer.BadParameter: It is no age, or nothing says how old.
     """
-    option = "--older-than"
     if text is None:
         if days is None:
             raise typer.BadParameter(

@@ -21,18 +21,22 @@ def connect(out: Output) -> TaskerClient:
     from tasker_core.cli.whereabouts import find_url
     from tasker_core.client import TaskerClient
     from tasker_core.client.address import names_url
+    from tasker_core.client.profile import InvalidProfile, names_profile
 
     url = out.options.url
-    if url is None and not names_url():
+    if url is None and not names_url() and not names_profile(out.options.profile):
         url = find_url()
     try:
         return TaskerClient(
             INITIATOR,
             SOURCE_SYSTEM,
             base_url=url,
+            profile=out.options.profile,
             timeout=out.options.timeout,
             max_retries=0,  # a person sees that it failed, and can try again
         )
+    except InvalidProfile as error:
+        raise typer.BadParameter(str(error), param_hint="--profile") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--url") from None
 

@@ -122,7 +122,7 @@ _START = (
 
 _BY_STATUS: Mapping[int, tuple[ExitCode, str | None]] = {
     401: (ExitCode.FORBIDDEN, "set TASKER_API_KEY or TASKER_AUTH_TOKEN"),
-    403: (ExitCode.FORBIDDEN, "the token's claims or the key's scope lack this permission"),
+    403: (ExitCode.FORBIDDEN, "grant it: tasker-ctl auth create-key, or in the token's claims"),
     404: (ExitCode.NOT_FOUND, None),
     408: (ExitCode.UNREACHABLE, "give it longer with --timeout SECONDS"),
     503: (ExitCode.UNREACHABLE, "the server is busy or has no database; try again"),
@@ -164,6 +164,8 @@ _OF_TASKER: Mapping[str, tuple[ExitCode, str | None]] = {
     "unknown_step": (ExitCode.NOT_FOUND, None),
     "database_unreachable": (ExitCode.UNREACHABLE, "is it running? check DATABASE_URL"),
     "embedded_database_error": (ExitCode.UNREACHABLE, None),
+    "unknown_api_key": (ExitCode.NOT_FOUND, None),
+    "unprotected_server": (ExitCode.INVALID, None),
     "address_unavailable": (ExitCode.FAILED, "or give --host and --port; 0 takes a free port"),
     "handler_load_error": (
         ExitCode.FAILED,

@@ -35,6 +35,7 @@ ENTRIES = {
     "server": Entry("processes", "Run the HTTP server."),
     "worker": Entry("processes", "Run a worker."),
     "events": Entry("events", "Relay durable events, and look after those that failed."),
+    "auth": Entry("auth", "Make and revoke what callers show the server."),
     "config": Entry("config", "Show, explain and check the settings."),
     "doctor": Entry("doctor", "Look for what keeps work from moving."),
     "db": Entry("db", "Look after the database: its schema, and what it keeps."),
@@ -142,6 +143,14 @@ def common(
         str | None,
         typer.Option(envvar="TASKER_URL", help="The server's address.", metavar="URL"),
     ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TASKER_CLIENT_PROFILE",
+            help="The profile of .config/tasker.toml to use.",
+            metavar="NAME",
+        ),
+    ] = None,
     timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds that one request may take.")
     ] = options.DEFAULT_TIMEOUT,
@@ -160,6 +169,7 @@ def common(
             verbose=verbose,
             color=not no_color,
             url=url,
+            profile=profile,
             timeout=timeout,
         )
     )

@@ -13,7 +13,7 @@ from itertools import islice, pairwise
 
 FLAGS = frozenset({"--json", "--quiet", "-q", "--no-color", "--verbose", "-v", "-vv", "-vvv"})
 _VERBOSE = frozenset({"--verbose", "-v", "-vv", "-vvv"})  # "--verbose" has one v, too
-WITH_VALUE = frozenset({"--format", "--url", "--timeout"})
+WITH_VALUE = frozenset({"--format", "--url", "--profile", "--timeout"})
 
 DEFAULT_TIMEOUT = 30.0
 
@@ -35,6 +35,7 @@ class Options:
     verbose: int = 0
     color: bool = True
     url: str | None = None  # None: wherever the client finds its server
+    profile: str | None = None  # likewise
     timeout: float = DEFAULT_TIMEOUT  # of one request, in seconds
 
 

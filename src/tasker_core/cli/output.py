@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tasker_core.cli.options import Format, Options
+from tasker_core.observe.visible import visible
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -73,6 +74,13 @@ class Output:
             print(_to_yaml(value), end="")
         else:
             self._show(show())
+
+    def word(self, value: Any, text: str) -> None:
+        """Write the one word that was asked for, in one piece, so that it can be copied."""
+        if self.is_for_people:
+            print(text)
+        else:
+            self.data(value, lambda: text)
 
     def event(self, value: Mapping[str, Any], line: RenderableType) -> None:
         """Write one item of a stream, at once."""
@@ -194,15 +202,6 @@ def written(moment: datetime, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
     from datetime import UTC
 
     return f"{moment.astimezone(UTC):{pattern}} UTC"
-
-
-def visible(text: str, keep: str = "") -> str:
-    r"""Write control characters out, so that data cannot command a terminal.
-
-    >>> visible("a\x1b[2Jb")
-    'a\\x1b[2Jb'
-    """
-    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
 # --- what a program reads -----------------------------------------------------------------

@@ -71,6 +71,7 @@ def run_server(
     """Serve the HTTP API until a signal comes."""
     out: Output = ctx.obj
     settings = read_settings(out, database_url=database_url, server_host=host, server_port=port)
+    warn_if_unprotected(out, settings)
 
     async def live(database: Database, stop: Stop) -> None:
         await check_schema(database, upgrade)
@@ -243,6 +244,17 @@ def make_server(
         host=settings.server_host,
         port=settings.server_port,
         shutdown_seconds=settings.shutdown_seconds,
+    )
+
+
+def warn_if_unprotected(out: Output, settings: Settings) -> None:
+    """Say that anybody who reaches the server may do everything, if it is so."""
+    if settings.asks_who_calls:
+        return
+    who = "whoever reaches it" if settings.allow_unprotected else "every user of this machine"
+    out.warn(
+        f"warning: the server asks nobody who they are; {who} may do everything. "
+        f"Set TASKER_AUTH=true and make a key: tasker-ctl auth create-key"
     )
 
 

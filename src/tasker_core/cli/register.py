@@ -73,7 +73,7 @@ def _facts(one: TemplateOutcome) -> dict[str, Any]:
 def _table(outcomes: Sequence[TemplateOutcome]) -> RenderableType:
     from rich.text import Text
 
-    from tasker_core.cli.output import visible
+    from tasker_core.observe.visible import visible
 
     styles = {"registered": "green", "refused": "red"}
     text = Text()

@@ -20,7 +20,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from tasker_core.cli import handlers
-from tasker_core.cli.output import Output, visible
+from tasker_core.cli.output import Output
+from tasker_core.observe.visible import visible
 
 if TYPE_CHECKING:
     from tasker_core.db import Database

@@ -106,7 +106,8 @@ def _findings(
     import yaml
     from rich.text import Text
 
-    from tasker_core.cli.output import STYLES, visible
+    from tasker_core.cli.output import STYLES
+    from tasker_core.observe.visible import visible
 
     text = Text()
     for finding in findings:

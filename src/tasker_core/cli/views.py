@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from tasker_core.cli.output import STYLES, fields, table, visible
+from tasker_core.cli.output import STYLES, fields, table
+from tasker_core.observe.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

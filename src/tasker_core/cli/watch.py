@@ -16,7 +16,7 @@ from uuid import UUID
 import typer
 
 from tasker_core.cli.failures import ExitCode, WaitedTooLong
-from tasker_core.cli.output import Output, visible
+from tasker_core.cli.output import Output
 from tasker_core.cli.views import (
     attempts_of,
     error_in,
@@ -28,6 +28,7 @@ from tasker_core.cli.views import (
     task_view,
     template_of,
 )
+from tasker_core.observe.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

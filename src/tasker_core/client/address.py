@@ -1,6 +1,7 @@
 """Which server, and with which credentials.
 
-What is given wins, then the environment, then a server on this machine:
+What is given wins, then the environment, then the profile that is named (profile.py), then
+a server on this machine:
 
 =============  ==================================================================
 base_url       TASKER_URL, TASKER_ORCHESTRATION_URL, ORCHESTRATION_URL
@@ -16,13 +17,15 @@ from __future__ import annotations
 import os
 from urllib.parse import urlsplit
 
+from tasker_core.client.profile import Profile
+
 DEFAULT_URL = "http://localhost:8080"
 
 _URL_VARIABLES = ("TASKER_URL", "TASKER_ORCHESTRATION_URL", "ORCHESTRATION_URL")
 _TOKEN_VARIABLES = ("TASKER_ORCHESTRATION_AUTH_TOKEN", "TASKER_AUTH_TOKEN")
 
 
-def resolve_url(base_url: str | None) -> str:
+def resolve_url(base_url: str | None, profile: Profile | None = None) -> str:
     """Say where the server is, without a slash at the end.
 
     Raises:
@@ -30,7 +33,8 @@ def resolve_url(base_url: str | None) -> str:
     """
     url, source = base_url, "base_url"
     if url is None:
-        url, source = _first(_URL_VARIABLES) or (DEFAULT_URL, "")
+        of_profile = profile.base_url if profile is not None else None
+        url, source = _first(_URL_VARIABLES) or (of_profile or DEFAULT_URL, "the profile's URL")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(f"{source} is {url!r}, but must be a URL like {DEFAULT_URL}")
@@ -42,16 +46,22 @@ def names_url() -> bool:
     return _first(_URL_VARIABLES) is not None
 
 
-def auth_headers(api_key: str | None, token: str | None) -> dict[str, str]:
+def auth_headers(
+    api_key: str | None, token: str | None, profile: Profile | None = None
+) -> dict[str, str]:
     """Give the one header that says who calls, or none."""
+    header = os.environ.get("TASKER_API_KEY_HEADER")
     if token is None and api_key is None:
         found = _first(_TOKEN_VARIABLES)
         token = found[0] if found else None
         api_key = os.environ.get("TASKER_API_KEY") or None
+    if token is None and api_key is None and profile is not None:
+        token, api_key = profile.token, profile.api_key
+        header = header or profile.api_key_header
     if token is not None:
         return {"Authorization": f"Bearer {token}"}
     if api_key is not None:
-        return {os.environ.get("TASKER_API_KEY_HEADER") or "X-API-Key": api_key}
+        return {header or "X-API-Key": api_key}
     return {}
 
 

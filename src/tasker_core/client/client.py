@@ -36,6 +36,7 @@ from tasker_core.client.errors import (
     TaskWaitTimeout,
 )
 from tasker_core.client.live import AsyncLiveCalls, LiveCalls, wait_within
+from tasker_core.client.profile import read_profile
 from tasker_core.client.views import AsyncViewCalls, ViewCalls
 from tasker_core.errors import NotStorable
 from tasker_core.payload import encode
@@ -61,17 +62,19 @@ class _Client:
         base_url: str | None = None,
         api_key: str | None = None,
         token: str | None = None,
+        profile: str | None = None,
         timeout: float = 30.0,
         max_retries: int = 3,
         transport: Any = None,
     ) -> None:
         self.initiator = initiator
         self.source_system = source_system
-        self.base_url = resolve_url(base_url)
+        found = read_profile(profile)
+        self.base_url = resolve_url(base_url, found)
         self.timeout = timeout
         self.max_retries = max_retries
         self._transport = transport
-        self._auth = auth_headers(api_key, token)
+        self._auth = auth_headers(api_key, token, found)
         self._http: Any = None
 
     def _options(self) -> dict[str, Any]:
@@ -163,6 +166,8 @@ class TaskerClient(_Client, DlqCalls, LiveCalls, ViewCalls):
             port 8080.
         api_key: An API key; else TASKER_API_KEY.
         token: A bearer token; beats a key.
+        profile: The profile of `.config/tasker.toml` that says what is neither given nor in
+            the environment; else TASKER_CLIENT_PROFILE, else none.
         timeout: Seconds to wait for each answer.
         max_retries: How often a call is sent again that found nobody, or that may be
             sent twice and found the server busy.

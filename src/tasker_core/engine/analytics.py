@@ -9,7 +9,7 @@ itself; see analytics.sql.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -155,7 +155,7 @@ def _timing(seconds: str, where: str = "true") -> str:
 
 _TASK_SECONDS = "date_part('epoch', task.completed_at - task.created_at)"
 
-# $1 the least id, $2 and $3 begin and end of the window, $4 a namespace or null
+# $1 the least id, $2 and $3 begin and end of the window, $4 a namespace, $5 several, or null
 _RECENT = """
 with recent as materialized (
     select task.task_uuid, task.template_uuid, task.namespace, task.state,
@@ -163,6 +163,7 @@ with recent as materialized (
     from tasker.tasks as task
     where task.task_uuid >= $1 and task.created_at between $2 and $3
         and ($4::text is null or task.namespace = $4)
+        and ($5::text[] is null or task.namespace = any ($5))
 )
 """
 
@@ -202,7 +203,7 @@ join tasker.executions as run using (task_uuid)
 join tasker.steps as step using (task_uuid, step_no)
 where run.task_uuid >= $1 and step.task_uuid >= $1
 group by 1, 2, 3, 4
-having count(*) >= $5
+having count(*) >= $6
 order by avg(run.run_seconds) desc nulls last, 1, 2, 3, 4
 """
 
@@ -221,7 +222,7 @@ join (
 ) as counted using (task_uuid)
 where task.state in ('complete', 'error', 'blocked_by_failures')
 group by 1, 2, 3
-having count(*) >= $5
+having count(*) >= $6
 order by avg({_TASK_SECONDS}) filter (where task.state = 'complete') desc nulls last, 1, 2, 3
 """
 
@@ -246,11 +247,21 @@ class _Window:
 
 
 async def measure_performance(
-    conn: Connection, *, hours: int, namespace: str | None = None
+    conn: Connection,
+    *,
+    hours: int,
+    namespace: str | None = None,
+    namespaces: Sequence[str] | None = None,
 ) -> Performance:
-    """Measure how the tasks do that were created within the last hours."""
+    """Measure how the tasks do that were created within the last hours.
+
+    Args:
+        hours: How far back.
+        namespace: Only of this one.
+        namespaces: And of one of these.
+    """
     window = await _window(conn, hours)
-    row = await conn.fetchrow(_PERFORMANCE, *_arguments(window, namespace))
+    row = await conn.fetchrow(_PERFORMANCE, *_arguments(window, namespace, namespaces))
     assert row is not None  # aggregates without groups
     facts = dict(row)
     for name in ("task_duration", "step_duration", "queue_wait"):
@@ -260,15 +271,21 @@ async def measure_performance(
 
 
 async def find_bottlenecks(
-    conn: Connection, *, hours: int, min_executions: int, namespace: str | None = None
+    conn: Connection,
+    *,
+    hours: int,
+    min_executions: int,
+    namespace: str | None = None,
+    namespaces: Sequence[str] | None = None,
 ) -> Bottlenecks:
     """Find where the time goes of the tasks that were created within the last hours.
 
     Args:
         min_executions: Steps and tasks with fewer executions are left out.
+        namespace, namespaces: As above.
     """
     window = await _window(conn, hours)
-    arguments = _arguments(window, namespace)
+    arguments = _arguments(window, namespace, namespaces)
     steps = await conn.fetch(_SLOW_STEPS, *arguments, min_executions)
     tasks = await conn.fetch(_SLOW_TASKS, *arguments, min_executions)
     counts = await conn.fetchrow(_COUNTS, *arguments)
@@ -301,8 +318,10 @@ async def _window(conn: Connection, hours: int) -> _Window:
     return _Window(**row)
 
 
-def _arguments(window: _Window, namespace: str | None) -> tuple[Any, ...]:
-    return window.first_uuid, window.began_at, window.ends_at, namespace
+def _arguments(
+    window: _Window, namespace: str | None, namespaces: Sequence[str] | None
+) -> tuple[Any, ...]:
+    return window.first_uuid, window.began_at, window.ends_at, namespace, namespaces
 
 
 def _counts(kind: type[Any], found: str | None) -> dict[Any, int]:

@@ -7,6 +7,7 @@ what `operate` is for. The rules are in dlq.sql.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -54,6 +55,7 @@ class DlqFilter:
     reason: DlqReason | None = None
     namespace: str | None = None
     task_uuid: UUID | None = None
+    namespaces: Sequence[str] | None = None  # and one of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ where ($1::text is null or entry.resolution_status = $1)
 and ($2::text is null or entry.dlq_reason = $2)
 and ($3::text is null or entry.snapshot -> 'task' ->> 'namespace' = $3)
 and ($4::uuid is null or entry.task_uuid = $4)
+and ($5::text[] is null or entry.snapshot -> 'task' ->> 'namespace' = any ($5))
 """
 
 # To repair a task is to act on it after it was put aside; one that an operator put aside as it
@@ -136,7 +139,7 @@ async def list_entries(
 ) -> list[DlqEntry]:
     """List entries, the youngest first."""
     rows = await conn.fetch(
-        f"{_ENTRIES} {_FILTERED} order by entry.dlq_entry_uuid desc limit $5 offset $6",
+        f"{_ENTRIES} {_FILTERED} order by entry.dlq_entry_uuid desc limit $6 offset $7",
         *_arguments(wanted),
         limit,
         offset,
@@ -267,8 +270,13 @@ async def update_entry(
     return entry
 
 
-async def dlq_stats(conn: Connection) -> list[DlqStats]:
-    """Count the entries by reason, the most frequent first."""
+async def dlq_stats(conn: Connection, *, namespaces: Sequence[str] | None = None) -> list[DlqStats]:
+    """Count the entries by reason, the most frequent first.
+
+    Args:
+        conn: A connection.
+        namespaces: Only of tasks of these; None is of all.
+    """
     rows = await conn.fetch(
         "select dlq_reason, count(*)::int as total_entries, "
         "count(*) filter (where resolution_status = 'pending')::int as pending, "
@@ -279,16 +287,26 @@ async def dlq_stats(conn: Connection) -> list[DlqStats]:
         "count(*) filter (where resolution_status = 'cancelled')::int as cancelled, "
         "min(entered_at) as oldest_entry, max(entered_at) as newest_entry, "
         "avg(resolved_at - entered_at) as average_resolution "
-        "from tasker.dlq_entries group by dlq_reason order by total_entries desc, dlq_reason"
+        "from tasker.dlq_entries "
+        "where $1::text[] is null or snapshot -> 'task' ->> 'namespace' = any ($1) "
+        "group by dlq_reason order by total_entries desc, dlq_reason",
+        namespaces,
     )
     return [DlqStats(**{**row, "dlq_reason": DlqReason(row["dlq_reason"])}) for row in rows]
 
 
-async def investigation_queue(conn: Connection, *, limit: int) -> list[Investigation]:
+async def investigation_queue(
+    conn: Connection, *, limit: int, namespaces: Sequence[str] | None = None
+) -> list[Investigation]:
     """List the pending entries, the most urgent first, those of repaired tasks last.
 
     The score is the weight of the reason (`PRIORITY_WEIGHTS`) plus the minutes since the
     entry was made.
+
+    Args:
+        conn: A connection.
+        limit: How many.
+        namespaces: Only of tasks of these; None is of all.
     """
     rows = await conn.fetch(
         "select entry.dlq_entry_uuid, task_uuid, entry.original_state, entry.dlq_reason, "
@@ -304,16 +322,18 @@ async def investigation_queue(conn: Connection, *, limit: int) -> list[Investiga
         "  on weight.reason = entry.dlq_reason "
         "left join tasker.tasks as task using (task_uuid) "
         "where entry.resolution_status = 'pending' "
+        "and ($4::text[] is null or entry.snapshot -> 'task' ->> 'namespace' = any ($4)) "
         "order by is_repaired, priority_score desc, entry.dlq_entry_uuid limit $3",
         list(PRIORITY_WEIGHTS),
         list(PRIORITY_WEIGHTS.values()),
         limit,
+        namespaces,
     )
     return [_investigation(row) for row in rows]
 
 
 def _arguments(wanted: DlqFilter) -> tuple[object, ...]:
-    return (wanted.status, wanted.reason, wanted.namespace, wanted.task_uuid)
+    return (wanted.status, wanted.reason, wanted.namespace, wanted.task_uuid, wanted.namespaces)
 
 
 def _json(metadata: dict[str, Any] | None) -> str | None:

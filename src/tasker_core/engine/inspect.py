@@ -5,6 +5,7 @@ Nothing here changes anything. Every answer is one statement, so it is one momen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -218,6 +219,24 @@ async def get_task(conn: Connection, task_uuid: UUID) -> TaskRecord:
     return task_of(row)
 
 
+async def namespace_of_task(conn: Connection, task_uuid: UUID) -> str | None:
+    """Say where a task belongs; None: there is no such task."""
+    found: str | None = await conn.fetchval(
+        "select namespace from tasker.tasks where task_uuid = $1", task_uuid
+    )
+    return found
+
+
+async def namespace_of_dlq_entry(conn: Connection, dlq_entry_uuid: UUID) -> str | None:
+    """Say where the task of a dead letter belongs; None: there is no such entry."""
+    found: str | None = await conn.fetchval(
+        "select snapshot -> 'task' ->> 'namespace' from tasker.dlq_entries "
+        "where dlq_entry_uuid = $1",
+        dlq_entry_uuid,
+    )
+    return found
+
+
 async def list_steps(
     conn: Connection, task_uuid: UUID, *, with_results: bool = True
 ) -> list[StepRecord]:
@@ -287,24 +306,33 @@ async def list_templates(conn: Connection) -> list[TemplateRecord]:
     return [TemplateRecord(**row) for row in rows]
 
 
-async def list_workers(conn: Connection, *, seen_within: timedelta) -> list[WorkerRecord]:
+async def list_workers(
+    conn: Connection, *, seen_within: timedelta, namespaces: Sequence[str] | None = None
+) -> list[WorkerRecord]:
     """List the workers that are known, those seen last first.
 
     Args:
+        conn: A connection.
         seen_within: One that was not seen for longer does not count as alive.
+        namespaces: Only what serves these, and only as far as it does; None is all.
     """
+    lanes = (
+        "from tasker.lanes as lane where lane.lane = any (worker.lanes) "
+        "and ($2::text[] is null or lane.namespace = any ($2))"
+    )
     rows = await conn.fetch(
         "select worker.worker_uuid, worker.host, worker.pid, worker.version, worker.concurrency, "
         "(select count(*)::int from tasker.leases as lease "
         "  where lease.worker_uuid = worker.worker_uuid) as running_steps, "
         "worker.started_at, worker.seen_at, "
         "worker.seen_at > tasker.now() - $1::interval as is_alive, "
-        "array(select distinct lane.namespace from tasker.lanes as lane "
-        "  where lane.lane = any (worker.lanes) order by 1) as namespaces, "
-        "array(select distinct lane.callable from tasker.lanes as lane "
-        "  where lane.lane = any (worker.lanes) order by 1) as handlers "
-        "from tasker.workers as worker order by worker.seen_at desc, worker.worker_uuid",
+        f"array(select distinct lane.namespace {lanes} order by 1) as namespaces, "
+        f"array(select distinct lane.callable {lanes} order by 1) as handlers "
+        "from tasker.workers as worker "
+        f"where $2::text[] is null or exists (select {lanes}) "
+        "order by worker.seen_at desc, worker.worker_uuid",
         seen_within,
+        namespaces,
     )
     return [WorkerRecord(**row) for row in rows]
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from tasker_core.db.connect import Connection
+from tasker_core.engine.inspect import namespace_of_task
 from tasker_core.engine.operate import cancel_task, reset_task, resolve_task
 from tasker_core.errors import TransitionRefused, UnknownTask
 from tasker_core.states import TASK_TERMINAL, TaskState
@@ -38,6 +39,7 @@ class TaskSelection:
     error_type: str | None = None  # of the last attempt of a step in error
     created_after: datetime | None = None
     created_before: datetime | None = None
+    namespaces: Sequence[str] | None = None  # and in one of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,9 @@ where ($1::uuid[] is null or task.task_uuid = any ($1))
         )
     )
     and ($10::uuid is null or task.task_uuid > $10)
+    and ($11::text[] is null or task.namespace = any ($11))
 order by task.task_uuid
-limit $11
+limit $12
 """
 
 
@@ -114,6 +117,7 @@ async def select_tasks(
         wanted.failed_step,
         wanted.error_type,
         after,
+        wanted.namespaces,
         limit,
     )
     return [row["task_uuid"] for row in rows]
@@ -131,6 +135,7 @@ async def act_on_tasks(
     actor: str,
     reason: str,
     wanted: TaskSelection | None = None,
+    namespaces: Sequence[str] | None = None,
     drop_checkpoints: bool = False,
     dry_run: bool = False,
 ) -> list[ActedOn]:
@@ -142,6 +147,7 @@ async def act_on_tasks(
         task_uuids: The tasks; one that is named twice is acted on once.
         actor, reason: Who and why; kept in the history of each.
         wanted: Leave out those that do not fit this, or do not any more.
+        namespaces: Tasks of others are not found; None is all.
         drop_checkpoints: Of a reset: the steps begin from their start.
         dry_run: Change nothing, and say what would become of each.
 
@@ -152,6 +158,9 @@ async def act_on_tasks(
     distinct = list(dict.fromkeys(task_uuids))
     acted = []
     for task_uuid in distinct:
+        if not await _is_in(conn, namespaces, task_uuid):
+            acted.append(ActedOn(task_uuid, "not_found", None, str(UnknownTask(task_uuid))))
+            continue
         transaction = conn.transaction()
         await transaction.start()
         try:
@@ -165,6 +174,10 @@ async def act_on_tasks(
         await (transaction.rollback() if dry_run else transaction.commit())
         acted.append(ActedOn(task_uuid, outcome, detail=detail, **facts))
     return acted
+
+
+async def _is_in(conn: Connection, namespaces: Sequence[str] | None, task_uuid: UUID) -> bool:
+    return namespaces is None or await namespace_of_task(conn, task_uuid) in namespaces
 
 
 async def _act(

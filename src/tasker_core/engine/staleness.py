@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -36,7 +37,11 @@ class StalenessRecord:
 
 
 async def list_staleness(
-    conn: Connection, *, limit: int, default_limit: timedelta
+    conn: Connection,
+    *,
+    limit: int,
+    default_limit: timedelta,
+    namespaces: Sequence[str] | None = None,
 ) -> list[StalenessRecord]:
     """List living tasks, those that are stale first, then the longest in their state.
 
@@ -46,6 +51,9 @@ async def list_staleness(
         conn: A connection.
         limit: How many to list.
         default_limit: How long a task may be idle if its template does not say.
+        namespaces: Only tasks of these; None is of all.
     """
-    rows = await conn.fetch("select * from tasker.list_staleness($1, $2)", limit, default_limit)
+    rows = await conn.fetch(
+        "select * from tasker.list_staleness($1, $2, $3)", limit, default_limit, namespaces
+    )
     return [StalenessRecord(**{**row, "state": TaskState(row["state"])}) for row in rows]

@@ -295,11 +295,14 @@ $$;
 -- Report how close living tasks are to being stale: the worst first, then the longest in
 -- their state.
 --
--- in     a task whose template sets no limit for its state is held against default_limit
+-- in     a task whose template sets no limit for its state is held against default_limit;
+--        of_namespaces: only their tasks, null for all
 -- out    health: stale at its limit, warning from 80 % of it, else healthy
 -- index  walks the thousand oldest tasks of each of ready, delayed, leases and watched, and
 --        looks at the thousand oldest of those: what has ended costs nothing
-create function tasker.list_staleness(max_tasks int, default_limit interval)
+create function tasker.list_staleness(
+    max_tasks int, default_limit interval, of_namespaces text[] default null
+)
 returns table (
     task_uuid uuid, namespace text, name text, state text, priority smallint,
     created_at timestamptz, entered_at timestamptz, idle_since timestamptz, ends_at timestamptz,
@@ -367,6 +370,7 @@ begin
             end as health
     ) as grade
     where not clock.has_ended and held.against is not null
+        and (of_namespaces is null or task.namespace = any (of_namespaces))
     order by
         array_position(array['stale', 'warning', 'healthy'], grade.health),
         clock.entered_at, clock.task_uuid

@@ -23,12 +23,13 @@
     │   ├─ InvalidRequest  InvalidContext  MissingIdempotencyKey
     │   ├─ DuplicateTask  TransitionRefused
     │   ├─ UnknownTask  UnknownStep
-    │   └─ UnknownDlqEntry  DlqEntryPending
+    │   └─ UnknownDlqEntry  DlqEntryPending  UnknownApiKey
     ├─ SetupError                   whoever installs and starts
     │   ├─ DatabaseNotConfigured  EmbeddedDatabaseError  DatabaseUnreachable
     │   ├─ SchemaOutOfDate  SchemaTooNew  MigrationChanged  SchemaInUse
     │   ├─ TracingUnavailable
     │   ├─ HandlerLoadError  ResolutionError  ResolverNotFoundError  InvalidSettings
+    │   ├─ UnprotectedServer
     │   └─ WorkerNotInitializedError  WorkerBootstrapError  WorkerAlreadyRunningError
     └─ TaskerClientError            whoever talks to a server, see client/client.py
 
@@ -475,6 +476,16 @@ class DlqEntryPending(RequestError):
         )
 
 
+class UnknownApiKey(RequestError):
+    """There is no such key."""
+
+    code = "unknown_api_key"
+
+    def __init__(self, key_id: str) -> None:
+        self.key_id = key_id
+        super().__init__(f"there is no API key {key_id}; list them: tasker-ctl auth list-keys")
+
+
 # --- whoever installs and starts ----------------------------------------------------
 
 
@@ -625,6 +636,20 @@ class InvalidSettings(SetupError):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("invalid settings:\n" + "\n".join(f"  {p}" for p in self.problems))
+
+
+class UnprotectedServer(SetupError):
+    """A server that asks nobody who they are would be reached by others."""
+
+    code = "unprotected_server"
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        super().__init__(
+            f"the server asks nobody who they are, and would listen at {host}, where others "
+            f"reach it; set TASKER_AUTH=true, see docs/guides/secure-the-server.md, or, if a "
+            f"proxy asks, TASKER_ALLOW_UNPROTECTED=true"
+        )
 
 
 class WorkerNotInitializedError(SetupError, RuntimeError):

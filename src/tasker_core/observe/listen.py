@@ -34,12 +34,19 @@ class AddressUnavailable(SetupError):
 class Listener:
     """Serves an app; signals are left to the process, and the app's lifespan to the caller."""
 
-    def __init__(self, app: ASGIApp, bound: socket.socket, *, shutdown_seconds: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        bound: socket.socket,
+        *,
+        shutdown_seconds: float,
+        http: type[asyncio.Protocol] | None = None,
+    ) -> None:
         self._bound = bound
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=http or "httptools",
                 ws="none",
                 lifespan="off",
                 log_config=None,

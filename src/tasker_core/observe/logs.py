@@ -16,6 +16,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from tasker_core.handlers.logs import add_step_fields
+from tasker_core.observe.visible import visible
 from tasker_core.settings import safe_url
 
 MASK = "***"
@@ -44,11 +45,17 @@ def configure(
         _add_trace,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last: list[Processor] = [structlog.dev.ConsoleRenderer(colors=colors)]
+    renderer: Processor = structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback
+    )
     if as_json:
-        last = [structlog.processors.format_exc_info, mask, structlog.processors.JSONRenderer()]
-    else:
-        last.insert(0, mask)
+        renderer = structlog.processors.JSONRenderer()
+    last: list[Processor] = [
+        structlog.processors.format_exc_info,
+        mask,
+        _without_control,
+        renderer,
+    ]
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -103,6 +110,14 @@ def _masked(key: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_masked("", item) for item in value]
     return value
+
+
+def _without_control(_: Any, __: str, event: EventDict) -> EventDict:
+    """Write control characters out, so that data makes no lines and commands no terminal."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = visible(value, "\n" if key == "exception" else "")
+    return event
 
 
 def _add_trace(_: Any, __: str, event: EventDict) -> EventDict:

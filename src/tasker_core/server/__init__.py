@@ -2,8 +2,11 @@
 
 A request passes from the outside in:
 
+protocol.py      an end to a request's head
 edge.py          an id for the request and its reply, an end to what takes too long
-auth.py          who calls
+gate.py          who calls, and whether they may: keys.py, tokens.py and jwks.py, limits.py
+permissions.py   which route asks for what
+auth.py          what the routes ask of the caller
 routes/          one function an endpoint
 body.py          bytes → a checked request; requested.py: and what it asks the engine for
 conditional.py   what the caller has already, and how long it would wait

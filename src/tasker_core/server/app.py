@@ -19,6 +19,7 @@ from tasker_core.relay import Relay
 from tasker_core.server import metrics, pressure, problems
 from tasker_core.server.backend import Backend
 from tasker_core.server.edge import Edge
+from tasker_core.server.gate import Gate
 from tasker_core.server.openapi import describe
 from tasker_core.server.routes import (
     actions,
@@ -31,6 +32,7 @@ from tasker_core.server.routes import (
     steps,
     tasks,
     views,
+    whoami,
     workers,
 )
 from tasker_core.server.routes import templates as registered
@@ -47,7 +49,8 @@ _QUIET: dict[str, Any] = (
 
 # in this order: /v1/tasks/bulk is no task
 _TASKS = (search, bulk, actions, tasks, views)
-ROOMS = [one.router for one in (*_TASKS, events, steps, dlq, registered, workers, analytics)]
+_OTHERS = (events, steps, dlq, registered, workers, analytics, whoami)
+ROOMS = [one.router for one in (*_TASKS, *_OTHERS)]
 
 
 def create_app(
@@ -66,6 +69,12 @@ def create_app(
             settings' own `template_path`. `app.state.backend.templates` tells what
             became of them.
         strict_templates: Refuse to start when one of them is refused.
+
+    The settings decide whether callers must say who they are, here as on the command line:
+    without `auth` the app serves its own machine only, unless `allow_unprotected` is set.
+
+    Raises:
+        InvalidSettings: The key that tokens are to be checked with cannot be used.
 
     The lifespan raises:
         SetupError: There is no database, or its schema is not this program's.
@@ -100,8 +109,9 @@ def create_app(
     problems.install(app)
     pressure.install(app)
     describe(app)
-    # Layers, from the inside out. Authentication is to come here: inside the edge, so
-    # that its replies have an id too, and outside the routes, so that it needs no body.
+    # Layers, from the inside out. The gate is inside the edge, so that its replies have an
+    # id, too, and outside the routes, so that it needs no body.
+    app.add_middleware(Gate, backend=backend)
     app.add_middleware(Edge)
     metrics.install(app)
     return app
@@ -132,6 +142,8 @@ async def running(
             backend.templates = await register_directories(conn, paths, strict=strict)
         stack.push_async_callback(backend.live.close)
         stop = asyncio.Event()
+        if backend.keys is not None:
+            backend.keys.keep_fresh()
         sweeper = asyncio.create_task(keep_sweeping(backend, database, stop))
         stack.push_async_callback(asyncio.wait, [sweeper])
         stack.callback(stop.set)

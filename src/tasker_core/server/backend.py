@@ -14,6 +14,8 @@ from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.registration import TemplateOutcome
 from tasker_core.errors import DatabaseUnreachable
 from tasker_core.observe.gauges import Watch
+from tasker_core.server.jwks import keys_of
+from tasker_core.server.limits import Streams
 from tasker_core.server.live.live import Live
 from tasker_core.server.pressure import POOL_RETRY_SECONDS, Overloaded, Pressure
 from tasker_core.settings import Settings
@@ -37,7 +39,11 @@ _UNREACHABLE = (
 
 
 class Backend:
-    """The server's hold on the database. `pool` is there while the server runs."""
+    """The server's hold on the database. `pool` is there while the server runs.
+
+    Raises:
+        InvalidSettings: The key that tokens are to be checked with cannot be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -45,6 +51,8 @@ class Backend:
         self.pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.templates: list[TemplateOutcome] = []  # what became of those given at start
         self.draining = False  # about to stop: not ready any more
+        self.keys = keys_of(settings)  # that tokens are checked with; None: no tokens
+        self.streams = Streams(settings.streams_per_caller)
         self.live = Live(self.connection, lambda: self.draining)
         self.waiting = 0  # requests that wait for a connection
         self.taken_back = 0  # attempts, by this server's sweeps

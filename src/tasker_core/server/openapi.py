@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from tasker_core.server.permissions import ROUTES
 from tasker_core.wire.actions import TaskActionsRequest
 from tasker_core.wire.bulk import BulkCreateTasks
 from tasker_core.wire.dlq import DlqEntryRequest, DlqUpdate
@@ -91,8 +92,27 @@ def _complete(document: dict[str, Any]) -> None:
             if "503" in answers:  # who asks the database may also meet these
                 for status, told in problems_of(408, 500).items():
                     answers.setdefault(str(status), told)
+    _tell_permissions(document)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+
+
+def _tell_permissions(document: dict[str, Any]) -> None:
+    """Say what each route asks for, where callers must say who they are."""
+    schemes = document["components"].setdefault("securitySchemes", {})
+    schemes["bearer_auth"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    schemes["api_key_auth"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            needed = ROUTES.get(f"{method.upper()} {path}")
+            if needed is None:
+                continue
+            operation["security"] = [{"bearer_auth": []}, {"api_key_auth": []}]
+            operation["responses"] |= {
+                str(status): answer for status, answer in problems_of(401, 403, 429).items()
+            }
+            if needed:
+                operation["x-required-permission"] = " or ".join(needed)
 
 
 def _body(schema: dict[str, Any], required: bool) -> dict[str, Any]:

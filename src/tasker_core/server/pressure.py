@@ -86,10 +86,11 @@ class Pressure:
 
 def install(app: FastAPI) -> None:
     """Answer for what is refused here."""
-    app.add_exception_handler(Overloaded, _answer)
+    app.add_exception_handler(Overloaded, answer)
 
 
-async def _answer(request: Request, error: Exception) -> Response:
+async def answer(request: Request, error: Exception) -> Response:
+    """Say what there is too much of, and when to come again."""
     assert isinstance(error, Overloaded)
     request.app.state.backend.pressure.refused[error.reason] += 1
     _log.warning("refused_for_load", reason=error.reason, path=request.url.path)

@@ -72,9 +72,17 @@ class Refusal(Exception):
     """A request that cannot be served for what it is in HTTP, not for what it asks."""
 
     def __init__(
-        self, status: int, code: str, detail: str, wrong: Sequence[FieldError] = ()
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        wrong: Sequence[FieldError] = (),
+        *,
+        retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.status, self.code, self.detail, self.wrong = status, code, detail, tuple(wrong)
+        self.retry_after, self.headers = retry_after, dict(headers or {})
         super().__init__(detail)
 
 
@@ -141,7 +149,15 @@ def problem(
 def problem_of(request: Request, error: Exception) -> Response:
     """Build the reply to any error."""
     if isinstance(error, Refusal):
-        return problem(request, error.status, error.code, error.detail, wrong=error.wrong)
+        return problem(
+            request,
+            error.status,
+            error.code,
+            error.detail,
+            wrong=error.wrong,
+            retry_after=error.retry_after,
+            headers=error.headers,
+        )
     status, code = _kind_of(error)
     if status == 503:
         _log.warning("unavailable", path=request.url.path, error=str(error))

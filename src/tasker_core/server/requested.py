@@ -12,7 +12,7 @@ from tasker_core.engine.inspect import TaskRecord
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.search import find_identity
 from tasker_core.payload import encode
-from tasker_core.server.auth import caller
+from tasker_core.server.auth import caller, check_namespace
 from tasker_core.server.problems import Refusal
 from tasker_core.wire.tasks import TaskRequest
 
@@ -21,7 +21,12 @@ LONGEST_KEY = 255
 
 
 def new_task(request: Request, asked: TaskRequest, key: str | None = None) -> NewTask:
-    """Say what is to be created."""
+    """Say what is to be created.
+
+    Raises:
+        Refusal: The caller may not create anything in this namespace.
+    """
+    check_namespace(request, asked.namespace)
     return NewTask(
         name=asked.name,
         namespace=asked.namespace,

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from fastapi import FastAPI
 
 from tasker_core.db import Database
+from tasker_core.errors import UnprotectedServer
 from tasker_core.observe.listen import AddressUnavailable, Listener, bind, url_of
 from tasker_core.server.app import create_app
+from tasker_core.server.protocol import BoundedHttp
 from tasker_core.settings import Settings
 
 __all__ = ["AddressUnavailable", "Server", "serve"]
@@ -54,16 +58,20 @@ class Server:
 
         Raises:
             AddressUnavailable: Another process listens there, or it is not this machine's.
+            UnprotectedServer: Others would reach it, and it would ask nobody who they are.
             SetupError: There is no database, or its schema is not this program's.
         """
         bound = bind(self.host, self.port, VARIABLES)
         try:
+            self._check_protected(bound)
             await self._stack.enter_async_context(self.app.router.lifespan_context(self.app))
         except BaseException:
             bound.close()
             raise
         self.port = bound.getsockname()[1]
-        self._listener = Listener(self.app, bound, shutdown_seconds=self._shutdown_seconds)
+        self._listener = Listener(
+            self.app, bound, shutdown_seconds=self._shutdown_seconds, http=BoundedHttp
+        )
         try:
             await self._listener.start()
         except BaseException:
@@ -86,6 +94,13 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
+    def _check_protected(self, bound: socket.socket) -> None:
+        settings: Settings = self.app.state.backend.settings
+        if settings.asks_who_calls or settings.allow_unprotected:
+            return
+        if not ip_address(bound.getsockname()[0]).is_loopback:
+            raise UnprotectedServer(self.host)
+
 
 def serve(
     settings: Settings,
@@ -106,6 +121,7 @@ def serve(
 
     Raises:
         AddressUnavailable: Another process listens there.
+        UnprotectedServer: Others would reach it, and it would ask nobody who they are.
         SetupError: There is no database, or its schema is not this program's.
     """
     app = create_app(settings, database, templates, strict_templates=strict_templates)

@@ -287,6 +287,20 @@ create table tasker.failed_events (
 
 create index failed_events_tasks on tasker.failed_events (task_uuid);
 
+-- Who may call the API with which key. The key itself is kept nowhere.
+create table tasker.api_keys (
+    key_id text primary key, -- the part of a key that may be shown
+    digest bytea not null unique, -- SHA-256 of the whole key, which is too random to be guessed
+    name text not null, -- who calls: what the history tells
+    permissions text[] not null,
+    namespaces text[] check (cardinality(namespaces) > 0), -- null: all
+    created_at timestamptz not null,
+    created_by text not null,
+    expires_at timestamptz,
+    revoked_at timestamptz,
+    revoked_by text
+);
+
 create table tasker.workers (
     worker_uuid uuid primary key,
     host text not null,

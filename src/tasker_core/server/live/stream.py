@@ -6,7 +6,9 @@ that comes back, it goes on after the last id that it has.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -53,7 +55,7 @@ async def is_known(connect: Connect, topic: TaskTopic, mark: Mark) -> bool:
 
 async def task_stream(
     live: Live, connect: Connect, task_uuid: UUID, mark: Mark | None, *, with_steps: bool
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """Tell what happens to one task, after a mark of its history.
 
     Args:
@@ -103,7 +105,7 @@ async def task_stream(
 
 async def feed_stream(
     live: Live, connect: Connect, cursor: Cursor | None, wanted: Wanted
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """Tell what happens to all tasks that are wanted, after a cursor; None: from now on."""
     async with live.feed() as feed:
         window, number, until = feed.window, feed.window.count, feed.seen
@@ -130,6 +132,23 @@ async def feed_stream(
                 return
             elif not await window.wait(number, HEARTBEAT_SECONDS):
                 yield _heartbeat(feed, number)
+
+
+async def until(frames: AsyncGenerator[bytes], end: datetime) -> AsyncGenerator[bytes]:
+    """Tell what a stream tells, up to a moment."""
+    async with aclosing(frames):
+        while (left := (end - datetime.now(UTC)).total_seconds()) > 0:
+            try:
+                async with asyncio.timeout(left) as limit:
+                    frame = await anext(frames)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                break
+            yield frame
+        yield end_frame("expired")
 
 
 def _heartbeat(feed: Feed, number: int) -> bytes:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tasker_core.engine.operate_many import ActedOn, TaskSelection, act_on_tasks, select_tasks
-from tasker_core.server.auth import caller
+from tasker_core.server.auth import actor, check_permission, namespaces_of
 from tasker_core.server.backend import backend_of
 from tasker_core.server.body import read_request
 from tasker_core.server.openapi import body_of, problems_of
@@ -19,6 +19,8 @@ from tasker_core.server.routes import router as new_router
 from tasker_core.wire.actions import TaskActionOutcome, TaskActionsRequest, TaskActionsResponse
 
 router = new_router()
+
+NEEDED = {"cancel": "tasks:cancel", "resolve": "steps:resolve", "reset": "steps:resolve"}
 
 _REQUEST: TypeAdapter[TaskActionsRequest] = TypeAdapter(TaskActionsRequest)
 
@@ -33,7 +35,9 @@ _REQUEST: TypeAdapter[TaskActionsRequest] = TypeAdapter(TaskActionsRequest)
 async def act(request: Request) -> Response:
     """Cancel, resolve or reset many tasks, each for itself; or say what would become of them."""
     asked = await read_request(request, _REQUEST)
-    wanted = _selection(asked)
+    check_permission(request, NEEDED[asked.action])
+    limited = namespaces_of(request)
+    wanted = _selection(asked, limited)
     next_cursor: UUID | None = None
     async with backend_of(request).connection() as conn:
         if asked.task_uuids is None:
@@ -48,9 +52,10 @@ async def act(request: Request) -> Response:
             conn,
             asked.action,
             found,
-            actor=asked.actor or caller(request),
+            actor=actor(request, asked.actor),
             reason=asked.reason,
             wanted=wanted,
+            namespaces=limited,
             drop_checkpoints=asked.drop_checkpoints,
             dry_run=asked.dry_run,
         )
@@ -65,7 +70,7 @@ async def act(request: Request) -> Response:
     )
 
 
-def _selection(asked: TaskActionsRequest) -> TaskSelection | None:
+def _selection(asked: TaskActionsRequest, limited: list[str] | None) -> TaskSelection | None:
     where = asked.where
     if where is None:
         return None
@@ -78,6 +83,7 @@ def _selection(asked: TaskActionsRequest) -> TaskSelection | None:
         error_type=where.error_type,
         created_after=where.created_after,
         created_before=where.created_before,
+        namespaces=limited,
     )
 
 

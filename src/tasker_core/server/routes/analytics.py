@@ -18,6 +18,7 @@ from tasker_core.engine.analytics import (
     find_bottlenecks,
     measure_performance,
 )
+from tasker_core.server.auth import namespaces_of
 from tasker_core.server.backend import backend_of
 from tasker_core.server.openapi import problems_of
 from tasker_core.server.routes import Word, answer
@@ -53,7 +54,9 @@ SLOW_SECONDS = 30.0
 async def performance(request: Request, hours: Hours = 24, namespace: Namespace = None) -> Response:
     """Measure how the tasks of the last hours do."""
     async with backend_of(request).connection() as conn:
-        found = await measure_performance(conn, hours=hours, namespace=namespace)
+        found = await measure_performance(
+            conn, hours=hours, namespace=namespace, namespaces=namespaces_of(request)
+        )
     return answer(_performance(found))
 
 
@@ -77,7 +80,11 @@ async def bottlenecks(
     utilization = _utilization(backend.pool)
     async with backend.connection() as conn:
         found = await find_bottlenecks(
-            conn, hours=hours, min_executions=min_executions, namespace=namespace
+            conn,
+            hours=hours,
+            min_executions=min_executions,
+            namespace=namespace,
+            namespaces=namespaces_of(request),
         )
     return answer(
         BottleneckResponse(

@@ -69,7 +69,7 @@ async def create_bulk(request: Request) -> Response:
 def _check_each(
     request: Request, tasks: Sequence[Any]
 ) -> tuple[list[BulkCreateItem], list[tuple[int, NewTask]]]:
-    """Tell those whose shape is wrong from those that the engine is to look at."""
+    """Tell those that are wrong as they stand from those that the engine is to look at."""
     wrong: list[BulkCreateItem] = []
     ready: list[tuple[int, NewTask]] = []
     for place, document in enumerate(tasks):
@@ -82,6 +82,8 @@ def _check_each(
             told = "; ".join(f"{one.pointer or 'the task'}: {one.message}" for one in fields)
             detail = f"the request is wrong: {told}"
             wrong.append(_refused(place, 422, "VALIDATION_ERROR", detail, fields))
+        except Refusal as refusal:  # of a namespace that is not the caller's
+            wrong.append(_refused(place, refusal.status, refusal.code, refusal.detail, ()))
     return wrong, ready
 
 

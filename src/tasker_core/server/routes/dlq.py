@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tasker_core.engine import dlq
+from tasker_core.engine.inspect import namespace_of_task
 from tasker_core.engine.staleness import list_staleness
-from tasker_core.errors import UnknownDlqEntry
-from tasker_core.server.auth import caller
+from tasker_core.errors import UnknownDlqEntry, UnknownTask
+from tasker_core.server.auth import actor, namespaces_of, sees
 from tasker_core.server.backend import backend_of, path_of
 from tasker_core.server.body import read_request
 from tasker_core.server.openapi import body_of, problems_of
@@ -72,6 +73,7 @@ async def list_entries(request: Request, wanted: Annotated[DlqQuery, Query()]) -
         reason=wanted.dlq_reason,
         namespace=wanted.namespace,
         task_uuid=wanted.task_uuid,
+        namespaces=namespaces_of(request),
     )
     async with backend_of(request).connection() as conn:
         total = await dlq.count_entries(conn, filtered)
@@ -95,10 +97,12 @@ async def create(request: Request) -> Response:
     """Put a task aside for a person; the task itself is not changed."""
     asked = await read_request(request, _ENTRY_REQUEST)
     async with backend_of(request).connection() as conn:
+        if not sees(request, await namespace_of_task(conn, asked.task_uuid)):
+            raise UnknownTask(asked.task_uuid)
         uuid = await dlq.add_entry(
             conn,
             asked.task_uuid,
-            actor=asked.entered_by or caller(request),
+            actor=actor(request, asked.entered_by),
             reason=asked.reason,
             metadata=asked.metadata,
         )
@@ -163,7 +167,7 @@ async def update(request: Request, dlq_entry_uuid: UUID) -> Response:
             (await dlq.find_entry(conn, dlq_entry_uuid)).dlq_entry_uuid,
             status=status,
             notes=asked.resolution_notes,
-            actor=asked.resolved_by or (caller(request) if resolves else None),
+            actor=actor(request, asked.resolved_by) if asked.resolved_by or resolves else None,
             metadata=asked.metadata,
             reopen=asked.reopen,
         )
@@ -186,7 +190,7 @@ async def update(request: Request, dlq_entry_uuid: UUID) -> Response:
 async def stats(request: Request) -> Response:
     """Count the dead letters by reason."""
     async with backend_of(request).connection() as conn:
-        found = await dlq.dlq_stats(conn)
+        found = await dlq.dlq_stats(conn, namespaces=namespaces_of(request))
     return answer_list(_STATS, [dlq_stats(one) for one in found])
 
 
@@ -199,7 +203,7 @@ async def stats(request: Request) -> Response:
 async def queue(request: Request, limit: Limit = 100) -> Response:
     """List the pending dead letters, the most urgent first, those of repaired tasks last."""
     async with backend_of(request).connection() as conn:
-        found = await dlq.investigation_queue(conn, limit=limit)
+        found = await dlq.investigation_queue(conn, limit=limit, namespaces=namespaces_of(request))
     return answer_list(_QUEUE, [investigation(one) for one in found])
 
 
@@ -214,7 +218,9 @@ async def report_staleness(request: Request, limit: Limit = 100) -> Response:
     backend = backend_of(request)
     default = timedelta(minutes=backend.settings.stale_after_minutes)
     async with backend.connection() as conn:
-        found = await list_staleness(conn, limit=limit, default_limit=default)
+        found = await list_staleness(
+            conn, limit=limit, default_limit=default, namespaces=namespaces_of(request)
+        )
     return answer_list(_STALENESS, [staleness(one) for one in found])
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Collection
+from contextlib import ExitStack
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -10,12 +11,14 @@ from fastapi import Header, Query
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from tasker_core.engine import inspect
 from tasker_core.engine.history import current_snapshot, follow_tasks
+from tasker_core.server.auth import caller_of, counted_as, namespaces_of
 from tasker_core.server.backend import backend_of
 from tasker_core.server.live.event import Change, Cursor, Mark, task_event
-from tasker_core.server.live.stream import feed_stream, is_known, task_stream
+from tasker_core.server.live.stream import feed_stream, is_known, task_stream, until
 from tasker_core.server.openapi import problems_of
 from tasker_core.server.problems import Refusal
 from tasker_core.server.routes import Word
@@ -45,7 +48,7 @@ _STREAMS: dict[int | str, dict[str, Any]] = {
     responses={
         200: {"model": EventPage, "content": {STREAM: {"schema": {"type": "string"}}}},
         204: {"description": "The task has ended, and the reader has seen it end."},
-        **problems_of(400, 404, 503),
+        **problems_of(400, 404, 429, 503),
     },
     tags=["events"],
 )
@@ -80,8 +83,9 @@ async def follow_task(
             mark = None  # what it knows is no part of this history: it begins anew
         if mark is not None and topic.has_ended and mark == topic.mark:
             return Response(None, 204)  # which tells a browser not to come again
-    return _stream(
-        task_stream(backend.live, backend.connection, task_uuid, mark, with_steps=include_steps)
+    return EventStream(
+        request,
+        task_stream(backend.live, backend.connection, task_uuid, mark, with_steps=include_steps),
     )
 
 
@@ -102,7 +106,7 @@ class FeedQuery(BaseModel):
 @router.get(
     "/v1/events",
     operation_id="followTasks",
-    responses={**_STREAMS, **problems_of(400, 410, 422, 503)},
+    responses={**_STREAMS, **problems_of(400, 410, 422, 429, 503)},
     tags=["events"],
 )
 async def follow_all(
@@ -125,24 +129,42 @@ async def follow_all(
         if latest.xmax > now.xmax or cursor.seen.xmax > latest.xmax:
             detail = "this id is not of this database; begin without one"
             raise Refusal(410, "GONE", detail)
-    return _stream(feed_stream(backend.live, backend.connection, cursor, _choice(wanted)))
+    choice = _choice(wanted, namespaces_of(request))
+    return EventStream(request, feed_stream(backend.live, backend.connection, cursor, choice))
 
 
 # --- helpers ----------------------------------------------------------------------------
 
 
-def _stream(frames: AsyncIterator[bytes]) -> StreamingResponse:
-    return StreamingResponse(frames, media_type=STREAM, headers=_HEADERS)
+class EventStream(StreamingResponse):
+    """A stream that counts as open for its caller, and ends with the caller's credential.
+
+    Raises:
+        Refusal: This caller has as many open as are allowed: 429.
+    """
+
+    def __init__(self, request: Request, frames: AsyncGenerator[bytes]) -> None:
+        ends_at = caller_of(request).expires_at
+        told = frames if ends_at is None else until(frames, ends_at)
+        super().__init__(told, media_type=STREAM, headers=_HEADERS)
+        self._open = ExitStack()
+        self._open.enter_context(backend_of(request).streams.opened(counted_as(request)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the frames until there is no more of them, or no reader."""
+        with self._open:
+            await super().__call__(scope, receive, send)
 
 
-def _choice(wanted: FeedQuery) -> Any:
+def _choice(wanted: FeedQuery, namespaces: Collection[str] | None) -> Any:
     states = None if wanted.state is None else frozenset(read_states(wanted.state))
     types = None if wanted.types is None else {one.strip() for one in wanted.types.split(",")}
     name = wanted.template or wanted.name
 
     def choose(one: Change) -> bool:
         return (
-            (wanted.namespace is None or one.namespace == wanted.namespace)
+            (namespaces is None or one.namespace in namespaces)
+            and (wanted.namespace is None or one.namespace == wanted.namespace)
             and (name is None or one.name == name)
             and (states is None or one.state in states)
             and (types is None or one.event.type in types)

@@ -15,7 +15,9 @@ from starlette.responses import Response
 
 from tasker_core.errors import TaskerError
 from tasker_core.observe import checks
+from tasker_core.server.auth import caller_of
 from tasker_core.server.backend import Backend, backend_of
+from tasker_core.server.jwks import Keys
 from tasker_core.server.pressure import Overloaded
 from tasker_core.server.routes import answer
 from tasker_core.server.routes import router as new_router
@@ -25,6 +27,7 @@ router = new_router()
 
 CHECK_SECONDS = 3.0
 POOL_DEGRADED = 0.8
+TELLING = ("workers", "transactions", "load")  # they name namespaces, handlers, sessions
 
 _Grade = Literal["healthy", "degraded", "unhealthy"]
 
@@ -49,7 +52,7 @@ async def live() -> Response:
 async def ready(request: Request) -> Response:
     """Say whether the server can do its work, and what keeps it from it."""
     backend = backend_of(request)
-    found = await _look_at_all(backend)
+    found = await _look_at_all(request)
     is_ready = not backend.draining and all(c.status != "unhealthy" for c in found.values())
     return _answer(backend, found, "ready" if is_ready else "not_ready")
 
@@ -62,7 +65,7 @@ async def ready(request: Request) -> Response:
 async def detailed(request: Request) -> Response:
     """Say how the server is; always 200."""
     backend = backend_of(request)
-    found = await _look_at_all(backend)
+    found = await _look_at_all(request)
     is_healthy = all(check.status == "healthy" for check in found.values())
     return _answer(backend, found, "healthy" if is_healthy else "degraded")
 
@@ -105,8 +108,12 @@ def _answer(
     return answer(document, 503 if status == "not_ready" else 200)
 
 
-async def _look_at_all(backend: Backend) -> dict[str, Check]:
-    """Look at everything; one reading of the database answers most."""
+async def _look_at_all(request: Request) -> dict[str, Check]:
+    """Look at everything; one reading of the database answers most.
+
+    What names namespaces, handlers or sessions is for callers that are known.
+    """
+    backend = backend_of(request)
     pool = _pool(backend)  # before the looks take a connection themselves
     found = {"database": await _look(backend, _database), "schema": await _look(backend, _schema)}
 
@@ -121,7 +128,25 @@ async def _look_at_all(backend: Backend) -> dict[str, Check]:
         grade = checks.GRADES[name]
         known = found.get(name) or _check(reading.message, grade, 0.0)
         found[name] = known.model_copy(update={"duration_ms": reading.duration_ms})
-    return {**found, "pool": pool, "load": _load(backend)}
+    found |= {"pool": pool, "load": _load(backend)}
+    if backend.keys is not None:
+        found["auth"] = _look_at_keys(backend.keys)
+    caller = caller_of(request)
+    is_known = caller.method != "none" and caller.namespaces is None
+    if backend.settings.asks_who_calls and not is_known:
+        for name in TELLING:
+            found[name] = found[name].model_copy(update={"message": None})
+    return found
+
+
+def _look_at_keys(keys: Keys) -> Check:
+    keys.keep_fresh()
+    is_usable = keys.is_usable()
+    return Check(
+        status="healthy" if is_usable else "degraded",
+        message=None if is_usable else "the identity provider's keys could not be read yet",
+        duration_ms=0.0,
+    )
 
 
 async def _look(backend: Backend, look: Callable[[Backend], Awaitable[str | None]]) -> Check:

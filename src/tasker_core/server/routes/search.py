@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -18,6 +19,7 @@ from tasker_core.engine import search
 from tasker_core.engine.inspect import TaskRecord
 from tasker_core.engine.search import Place, TaskFilter, TaskOrder
 from tasker_core.payload import encode
+from tasker_core.server.auth import namespaces_of
 from tasker_core.server.backend import backend_of, path_of
 from tasker_core.server.openapi import problems_of
 from tasker_core.server.problems import Refusal
@@ -111,11 +113,12 @@ class TaskQuery(BaseModel):
             return named
         return _ACTIVE if named is None else tuple(state for state in named if state in _ACTIVE)
 
-    def filter(self, states: tuple[TaskState, ...]) -> TaskFilter:
+    def filter(self, states: tuple[TaskState, ...], namespaces: Sequence[str] | None) -> TaskFilter:
         """Say it in the engine's words."""
         return TaskFilter(
             states=states,
             namespace=self.namespace,
+            namespaces=namespaces,
             name=self.name,
             name_prefix=self.q,
             version=self.version,
@@ -143,7 +146,7 @@ async def list_tasks(request: Request, wanted: Annotated[TaskQuery, Query()]) ->
         detail = "page and per_page do not go together with cursor and limit"
         raise Refusal(400, "BAD_REQUEST", detail)
     states = wanted.states()
-    filtered = wanted.filter(states or ())
+    filtered = wanted.filter(states or (), namespaces_of(request))
     digest = _digest(filtered, wanted.sort)
     after = None if wanted.cursor is None else _read_cursor(wanted.cursor, digest)
     size = wanted.limit or CURSOR_PAGE_SIZE if by_cursor else wanted.per_page or PAGE_SIZE

@@ -13,6 +13,7 @@ from tasker_core.engine import inspect, operate
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.errors import NotStorable
 from tasker_core.payload import encode
+from tasker_core.server.auth import actor
 from tasker_core.server.backend import backend_of
 from tasker_core.server.body import read_request
 from tasker_core.server.openapi import problems_of, step_action_body
@@ -78,7 +79,7 @@ async def change_step(request: Request, task_uuid: UUID, step_uuid: UUID) -> Res
         _check_storable(action.completion_data)
     backend = backend_of(request)
     async with backend.connection() as conn:
-        await _act(conn, backend.shelf, task_uuid, step_uuid, action)
+        await _act(request, conn, backend.shelf, task_uuid, step_uuid, action)
         return answer(await _read(conn, task_uuid, step_uuid))
 
 
@@ -110,6 +111,7 @@ async def _read(conn: Connection, task_uuid: UUID, step_uuid: UUID) -> StepRespo
 
 
 async def _act(
+    request: Request,
     conn: Connection,
     shelf: TemplateShelf,
     task_uuid: UUID,
@@ -121,7 +123,7 @@ async def _act(
             conn,
             task_uuid,
             step_uuid,
-            actor=action.reset_by,
+            actor=actor(request, action.reset_by),
             reason=action.reason,
             drop_checkpoint=action.drop_checkpoint,
         )
@@ -130,7 +132,7 @@ async def _act(
             conn,
             task_uuid,
             step_uuid,
-            actor=action.resolved_by,
+            actor=actor(request, action.resolved_by),
             reason=action.reason,
             force=action.force,
         )
@@ -142,7 +144,7 @@ async def _act(
             step_uuid,
             result=action.completion_data.result,
             metadata=action.completion_data.metadata,
-            actor=action.completed_by,
+            actor=actor(request, action.completed_by),
             reason=action.reason,
             force=action.force,
         )

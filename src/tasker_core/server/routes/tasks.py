@@ -14,7 +14,7 @@ from tasker_core.db.connect import Connection
 from tasker_core.engine import inspect, operate
 from tasker_core.engine.create import create_task
 from tasker_core.errors import DuplicateTask, TransitionRefused
-from tasker_core.server.auth import caller
+from tasker_core.server.auth import actor
 from tasker_core.server.backend import Backend, backend_of, path_of
 from tasker_core.server.body import read_request
 from tasker_core.server.conditional import has_current, tagged, wait_of
@@ -192,7 +192,7 @@ async def retry(request: Request, task_uuid: UUID) -> Response:
         await operate.reset_task(
             conn,
             task_uuid,
-            actor=asked.actor or caller(request),
+            actor=actor(request, asked.actor),
             reason=asked.reason,
             drop_checkpoints=asked.drop_checkpoints,
         )
@@ -230,7 +230,7 @@ async def _cancel(request: Request, task_uuid: UUID, reason: str | None) -> Resp
     async with backend_of(request).connection() as conn:
         try:
             await operate.cancel_task(
-                conn, task_uuid, actor=caller(request), reason=reason or CANCEL_REASON
+                conn, task_uuid, actor=actor(request, None), reason=reason or CANCEL_REASON
             )
         except TransitionRefused as refusal:
             if refusal.state != TaskState.CANCELLED:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tasker_core.engine import inspect
+from tasker_core.server.auth import sees
 from tasker_core.server.backend import backend_of
 from tasker_core.server.body import read_bytes
 from tasker_core.server.openapi import problems_of
@@ -46,7 +47,7 @@ SCHEMA_TYPE = "application/schema+json"
 async def list_templates(request: Request, namespace: Annotated[Word, Query()] = None) -> Response:
     """List every version of every template that is in force."""
     async with backend_of(request).connection() as conn:
-        found = await inspect.list_templates(conn)
+        found = [one for one in await inspect.list_templates(conn) if sees(request, one.namespace)]
     counts = Counter(one.namespace for one in found)
     return answer(
         TemplateListResponse(

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tasker_core.engine.inspect import WORKER_SEEN_WITHIN, list_workers
+from tasker_core.server.auth import namespaces_of
 from tasker_core.server.backend import backend_of
 from tasker_core.server.openapi import problems_of
 from tasker_core.server.routes import answer
@@ -26,7 +27,9 @@ router = new_router()
 async def list_all(request: Request) -> Response:
     """List the workers of the last day: what they can serve, and what they are at."""
     async with backend_of(request).connection() as conn:
-        found = await list_workers(conn, seen_within=WORKER_SEEN_WITHIN)
+        found = await list_workers(
+            conn, seen_within=WORKER_SEEN_WITHIN, namespaces=namespaces_of(request)
+        )
     return answer(
         WorkerListResponse(
             workers=[WorkerResponse(**asdict(one)) for one in found],
