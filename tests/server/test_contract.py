@@ -125,6 +125,7 @@ ROWS: list[tuple[str, str, Any, int, str | None]] = [
     ("GET", "/v1/dlq/staleness", None, 200, None),
     # the rest
     ("GET", "/v1/workers", None, 200, None),
+    ("GET", "/v1/whoami", None, 200, None),
     ("GET", "/config", None, 404, "NOT_FOUND"),
     ("GET", "/health", None, 200, None),
     ("GET", "/health/live", None, 200, None),
