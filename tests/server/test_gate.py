@@ -153,7 +153,7 @@ async def test_credentials_are_in_no_answer_and_no_log(
             assert one not in reply.text
             shown.append(one)
 
-    assert len(logs) == 5  # all are refused, and that is told
+    assert len([one for one in logs if one["event"] == "refused"]) == 5
     assert not [one for one in shown if one in str(logs)]
 
 
@@ -203,7 +203,7 @@ async def test_every_action_is_told_to_the_audit_log(
         await guarded.get(f"/v1/tasks/{task}", headers=headers)
         await guarded.delete(f"/v1/tasks/{task}", headers=headers)
 
-    assert logs == [
+    assert [one for one in logs if one["event"] != "request"] == [
         {
             "event": "action",
             "log_level": "info",

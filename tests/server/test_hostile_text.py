@@ -15,6 +15,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from support.flows import CHAIN, begin_one, template
 from tasker_core.server.app import create_app
@@ -121,8 +122,9 @@ async def holds(api: httpx.AsyncClient, reply: httpx.Response, task: UUID, text:
     assert (await api.get(f"/v1/tasks/{task}")).status_code == 200
 
 
-async def test_parameters(api: httpx.AsyncClient, task: UUID) -> None:
+async def test_parameters(app: FastAPI, api: httpx.AsyncClient, task: UUID) -> None:
     """Of paths and queries."""
+    app.state.backend.draining = True  # so that streams end
     for (method, path, name, where), seed in product(PARAMETERS, range(ROUNDS)):
         text = hostile(seed)
         given = {name: text} if where == "path" else {}

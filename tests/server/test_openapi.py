@@ -18,11 +18,14 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import negative_data_rejection, positive_data_acceptance
 
+from support.credentials import bearer, public_pem
 from support.flows import CHAIN, Worker, begin_one, template
 from support.postgres import create_database, drop_database
 from tasker_core.db.migrate import upgrade
 from tasker_core.engine.dlq import add_entry
+from tasker_core.server import gate
 from tasker_core.server.app import create_app
+from tasker_core.server.permissions import WILDCARDS
 from tasker_core.server.run import Server
 from tasker_core.settings import Settings
 
@@ -89,7 +92,12 @@ class Asked:
             "version": "1.0.0",
         }
         await conn.close()
-        made = Settings(database_url=self._database, sweep_seconds=3600)
+        made = Settings(
+            database_url=self._database,
+            sweep_seconds=3600,
+            auth=True,
+            jwt_public_key=public_pem(),
+        )
         async with Server(create_app(made), port=0) as server:
             self.url = server.url
             self._ready.set()
@@ -100,8 +108,10 @@ class Asked:
 def asked(database_url: str) -> Iterator[Asked]:
     """One for all operations."""
     url = asyncio.run(create_database(database_url))  # of its own: other tests empty theirs
-    with Asked(url) as one:
-        yield one
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gate, "FAILURES_PER_MINUTE", 1_000_000)  # wrong credentials are tried, too
+        with Asked(url) as one:
+            yield one
     asyncio.run(drop_database(url))
 
 
@@ -122,4 +132,5 @@ def test_every_answer_is_as_described(case: Any, asked: Asked) -> None:
     excluded += (
         [negative_data_rejection] if name in _LENIENT or case.method in ("GET", "DELETE") else []
     )
-    case.call_and_validate(base_url=asked.url, excluded_checks=excluded)
+    headers = bearer(*WILDCARDS)
+    case.call_and_validate(base_url=asked.url, headers=headers, excluded_checks=excluded)

@@ -48,7 +48,7 @@ _STREAMS: dict[int | str, dict[str, Any]] = {
     responses={
         200: {"model": EventPage, "content": {STREAM: {"schema": {"type": "string"}}}},
         204: {"description": "The task has ended, and the reader has seen it end."},
-        **problems_of(400, 404, 429, 503),
+        **problems_of(400, 404, 503),
     },
     tags=["events"],
 )
@@ -106,7 +106,7 @@ class FeedQuery(BaseModel):
 @router.get(
     "/v1/events",
     operation_id="followTasks",
-    responses={**_STREAMS, **problems_of(400, 410, 422, 429, 503)},
+    responses={**_STREAMS, **problems_of(400, 410, 422, 503)},
     tags=["events"],
 )
 async def follow_all(
