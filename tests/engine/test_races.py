@@ -684,6 +684,7 @@ async def test_giving_up_meets_reset(conn, blocked, meeting, commits):
     )
 
     assert error is None
+    await sweep(conn)  # the look that was due finds nothing to do
     assert await state(conn, task) is TaskState.STEPS_IN_PROCESS
     assert await conn.fetchval("select look_at > tasker.now() from tasker.watched")
 

@@ -126,12 +126,12 @@ ROWS: list[tuple[str, str, Any, int, str | None]] = [
     # the rest
     ("GET", "/v1/workers", None, 200, None),
     ("GET", "/v1/whoami", None, 200, None),
-    ("GET", "/metrics", None, 200, None),
     ("GET", "/config", None, 404, "NOT_FOUND"),
     ("GET", "/health", None, 200, None),
     ("GET", "/health/live", None, 200, None),
     ("GET", "/health/ready", None, 200, None),
     ("GET", "/health/detailed", None, 200, None),
+    ("GET", "/metrics", None, 200, None),
     ("GET", "/live", None, 200, None),
     ("GET", "/ready", None, 200, None),
     ("GET", "/api-docs/openapi.json", None, 200, None),

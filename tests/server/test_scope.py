@@ -82,11 +82,12 @@ async def test_what_is_foreign_looks_as_if_it_did_not_exist(
     nobody, nothing = UUID("01a20be2-6b91-7818-bec8-e18f00400000"), uuid4()
     foreign = await guarded.request(method, filled(path, bank.task, bank.entry, "bank"), **body)
     unknown = await guarded.request(method, filled(path, nobody, nothing, "none"), **body)
-    own = await guarded.request(method, filled(path, shop.task, shop.entry, "shop"), **body)
 
     assert _words(foreign, bank, "bank") == _words(unknown, Place(nobody, str(nothing)), "none")
     refused(foreign, 404, "NOT_FOUND")
-    assert own.status_code in (200, 422)
+    if not path.endswith("/events"):  # which goes on as long as the task
+        own = await guarded.request(method, filled(path, shop.task, shop.entry, "shop"), **body)
+        assert own.status_code in (200, 422)
     untouched = await guarded.get(f"/v1/tasks/{bank.task}", headers=ALL)
     assert untouched.json()["status"] == "steps_in_process"
 

@@ -106,8 +106,12 @@ class Database:
         min_size: int = 1,
         max_size: int = 10,
         server_settings: Mapping[str, str] | None = None,
+        resets: bool = True,
     ) -> asyncpg.Pool[asyncpg.Record]:
         """Open a pool, with these settings of PostgreSQL's; the caller closes it.
+
+        Between two users a session is reset, which is a round trip, unless all leave it as it
+        was. An open transaction is rolled back in any case.
 
         Raises:
             DatabaseUnreachable: As for `connect`.
@@ -122,6 +126,7 @@ class Database:
                 max_size=max_size,
                 timeout=CONNECT_SECONDS,
                 server_settings={"application_name": application_name, **(server_settings or {})},
+                reset=None if resets else _leave,
             )
         except _FAILURES as error:
             raise DatabaseUnreachable(safe_url(self.url), _reason(error)) from error
@@ -224,3 +229,7 @@ def _reason(error: BaseException) -> str:
         # Its own words may quote a part of the password.
         return "its URL cannot be read; write special characters in it as %XX"
     return str(error) or type(error).__name__
+
+
+async def _leave(_: object) -> None:
+    """Leave a session as it is."""

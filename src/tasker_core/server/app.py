@@ -160,6 +160,7 @@ async def _pool(settings: Settings, database: Database) -> asyncpg.Pool[asyncpg.
     return await database.pool(
         "tasker-server",
         max_size=settings.server_pool_size,
+        resets=False,
         server_settings={
             "statement_timeout": limit,
             "idle_in_transaction_session_timeout": limit,
