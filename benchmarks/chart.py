@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness import Answer, console, machine, show
 
@@ -88,7 +89,7 @@ def _width(panel: Panel) -> float:
     return 4.2 if not isinstance(panel.x[0], str) else max(4.2, 1.4 * len(panel.x))
 
 
-def _draw_panel(axis, panel: Panel) -> None:  # type: ignore[no-untyped-def]
+def _draw_panel(axis: Any, panel: Panel) -> None:
     if isinstance(panel.x[0], str):
         width = 0.8 / len(panel.series)
         for number, (label, values) in enumerate(panel.series.items()):

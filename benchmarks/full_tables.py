@@ -22,6 +22,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -39,6 +40,8 @@ from tasker_core.engine.create import NewTask, create_task, create_tasks
 from tasker_core.engine.finish import Finished, finish_steps
 from tasker_core.engine.ids import new_task_uuid, new_uuid
 from tasker_core.engine.register import TemplateShelf
+
+T = TypeVar("T")
 
 HANDLER = "nothing_on_loop"
 LEASE = timedelta(minutes=5)
@@ -92,7 +95,7 @@ async def singles(bench: Bench, count: int) -> dict[str, float]:
     took: dict[str, list[float]] = {"create": [], "claim": [], "finish": []}
     new = NewTask(name="nobody", namespace="bench", context=CONTEXT)
 
-    async def timed(verb: str, call: Awaitable[object]) -> object:
+    async def timed(verb: str, call: Awaitable[T]) -> T:
         began = time.perf_counter()
         value = await call
         took[verb].append(1000 * (time.perf_counter() - began))
@@ -104,7 +107,7 @@ async def singles(bench: Bench, count: int) -> dict[str, float]:
         work = await timed(
             "claim", claim_steps(bench.conn, worker, lanes=[lane], limit=1, lease=LEASE)
         )
-        (claim,) = work.claims  # type: ignore[attr-defined]
+        (claim,) = work.claims
         end = Finished(claim.task_uuid, claim.step_no, claim.attempt, "{}", None)
         await timed(
             "finish", finish_steps(bench.conn, worker, [end], lanes=[], limit=0, lease=LEASE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasker_core import PermanentError, RetryableError, StepContext
+from tasker_core import BatchWorkerContext, PermanentError, RetryableError, StepContext
 from tasker_core.step_handler.functional import (
     BatchConfig,
     Decision,
@@ -55,6 +55,6 @@ def analyze(context: StepContext) -> BatchConfig:
 
 
 @batch_worker("soak_work")
-def work(batch_context) -> dict[str, int]:  # type: ignore[no-untyped-def]
+def work(batch_context: BatchWorkerContext) -> dict[str, int]:
     """Do nothing for a range of items."""
     return {"items_processed": batch_context.batch_size}

@@ -15,6 +15,7 @@ from support.sse import Reader
 from tasker_core.engine.register import register_template
 from tasker_core.errors import UnknownTask
 from tasker_core.fastapi import NewTask, Tasker, TaskResponse, Tasks
+from tasker_core.server.pressure import Pressure
 from tasker_core.server.run import Server
 
 
@@ -124,6 +125,21 @@ async def test_an_endpoint_waits_for_the_end(
     assert (reply.json()["status"], reply.json()["results"]) == ("complete", {"c": {"by": "c"}})
     with pytest.raises(UnknownTask):
         await app.state.tasker.wait(uuid4())
+
+
+async def test_a_full_namespace_is_told_as_by_the_server(
+    http: httpx.AsyncClient, app: FastAPI, conn: Any
+) -> None:
+    """Whatever application the router stands in."""
+    await begin_one(conn, template(CHAIN))
+    backend = app.state.tasker._backend
+    backend.pressure = Pressure(backend.watch, 1)
+    asked = {"name": "flow", "namespace": "shop"}
+    reply = await http.post(f"{BELOW}/v1/tasks", json=asked, headers=LET_IN)
+
+    assert reply.json()["reason"] == "queue_depth"
+    assert int(reply.headers["Retry-After"]) >= 24
+    refused(reply, 503, "BACKPRESSURE")
 
 
 async def test_the_api_stands_below_the_applications_own_path(

@@ -197,7 +197,7 @@ def main(driver: Callable[[], Driver], **processes: Callable[..., Any]) -> None:
         call = json.loads(line)
         try:
             answer = {"answer": getattr(one, call["name"])(*call["arguments"])}
-        except Exception:
+        except Exception:  # whatever it is, the one who called is told
             answer = {"error": traceback.format_exc()}
         print(json.dumps(answer), file=answers, flush=True)
     one.close()

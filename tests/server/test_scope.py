@@ -197,12 +197,19 @@ async def test_workers_are_told_as_far_as_they_serve_what_is_seen(
             "(gen_random_uuid(), 'here', 1, '1', 1, tasker.now(), tasker.now(), $1)",
             served,
         )
+    await conn.execute(
+        "insert into tasker.leases select gen_random_uuid(), 1, lane, 0, 1, worker_uuid, "
+        "tasker.now(), tasker.now(), tasker.now() from tasker.workers, unnest(lanes) as lane "
+        "where cardinality(lanes) = 2"
+    )
 
     seen = (await guarded.get("/v1/workers", headers=SHOP)).json()
     assert seen["total_count"] == seen["alive_count"] == 1
     assert seen["workers"][0]["namespaces"] == ["shop"]
     assert seen["workers"][0]["handlers"] == ["shop.do"]
-    assert (await guarded.get("/v1/workers", headers=ALL)).json()["total_count"] == 2
+    assert seen["workers"][0]["running_steps"] == 1
+    whole = (await guarded.get("/v1/workers", headers=ALL)).json()
+    assert sorted(one["running_steps"] for one in whole["workers"]) == [0, 2]
 
 
 @pytest.mark.parametrize(

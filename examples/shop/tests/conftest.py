@@ -64,10 +64,11 @@ def database(shop_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 async def conn(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to look at what the shop has written."""
-    conn = await asyncpg.connect(database)
-    yield conn
-    await conn.close()
+    """A connection to look at what the shop has written, its tables made if nobody has yet."""
+    from shop.database import connect
+
+    async with connect() as conn:
+        yield conn
 
 
 @pytest.fixture

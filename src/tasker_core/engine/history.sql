@@ -27,7 +27,7 @@ select
     a.worker_uuid,
     a.error
 from tasker.attempts as a
-where not (a.outcome in ('complete', 'resolved_manually') and a.error is not null)
+where not (a.outcome in ('complete', 'resolved_manually') and a.ended_by is not null)
 union all
 select
     change.task_uuid,

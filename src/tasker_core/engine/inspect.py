@@ -323,7 +323,8 @@ async def list_workers(
     rows = await conn.fetch(
         "select worker.worker_uuid, worker.host, worker.pid, worker.version, worker.concurrency, "
         "(select count(*)::int from tasker.leases as lease "
-        "  where lease.worker_uuid = worker.worker_uuid) as running_steps, "
+        "  where lease.worker_uuid = worker.worker_uuid and ($2::text[] is null or lease.lane in "
+        "  (select lane from tasker.lanes where namespace = any ($2)))) as running_steps, "
         "worker.started_at, worker.seen_at, "
         "worker.seen_at > tasker.now() - $1::interval as is_alive, "
         f"array(select distinct lane.namespace {lanes} order by 1) as namespaces, "

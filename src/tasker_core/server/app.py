@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse
 from tasker_core.db import Database, migrate, resolve_database
 from tasker_core.engine.registration import register_directories
 from tasker_core.relay import Relay
-from tasker_core.server import metrics, pressure, problems
+from tasker_core.server import metrics, problems
 from tasker_core.server.backend import Backend
 from tasker_core.server.edge import Edge
 from tasker_core.server.gate import Gate
@@ -107,7 +107,6 @@ def create_app(
         app.include_router(router)
     app.add_api_route("/", _to_docs, include_in_schema=False)
     problems.install(app)
-    pressure.install(app)
     describe(app)
     # Layers, from the inside out. The gate is inside the edge, so that its replies have an
     # id, too, and outside the routes, so that it needs no body.

@@ -92,20 +92,19 @@ class Backend:
         self, pool: asyncpg.Pool[asyncpg.Record]
     ) -> PoolConnectionProxy[asyncpg.Record]:
         if self.is_full and self.waiting >= self.settings.server_waiting_requests:
-            raise _too_many(f"{self.waiting} requests wait for a connection already")
+            raise self._too_many(f"{self.waiting} requests wait for a connection already")
         self.waiting += 1
         try:
             return await pool.acquire(timeout=ACQUIRE_SECONDS)
         except TimeoutError:
             if self.is_full:
-                raise _too_many(f"no connection was free for {ACQUIRE_SECONDS:g} s") from None
+                raise self._too_many(f"no connection was free for {ACQUIRE_SECONDS:g} s") from None
             raise
         finally:
             self.waiting -= 1
 
-
-def _too_many(why: str) -> Overloaded:
-    return Overloaded("pool", f"{why}; try again later", POOL_RETRY_SECONDS)
+    def _too_many(self, why: str) -> Overloaded:
+        return self.pressure.refusal("pool", f"{why}; try again later", POOL_RETRY_SECONDS)
 
 
 def backend_of(request: Request) -> Backend:

@@ -17,7 +17,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from tasker_core.engine.ids import new_uuid
-from tasker_core.server import pressure
 from tasker_core.server.headers import protect
 from tasker_core.server.problems import Refusal, problem, problem_of
 
@@ -66,12 +65,10 @@ class Edge:
             except Exception as error:
                 if has_begun:
                     raise
-                reply = await self._explain(Request(scope), error, is_late=limit.expired())
+                reply = self._explain(Request(scope), error, is_late=limit.expired())
                 await reply(scope, receive, send_with_id)
 
-    async def _explain(self, request: Request, error: Exception, *, is_late: bool) -> Response:
-        if isinstance(error, pressure.Overloaded):  # the gate, too, waits for connections
-            return await pressure.answer(request, error)
+    def _explain(self, request: Request, error: Exception, *, is_late: bool) -> Response:
         if not is_late:
             return problem_of(request, error)
         detail = f"no answer was found within {self._seconds:g} seconds"

@@ -11,15 +11,11 @@ from collections import Counter
 from typing import Any
 
 import structlog
-from fastapi import FastAPI
-from starlette.requests import Request
-from starlette.responses import Response
 
 from tasker_core.errors import DatabaseUnreachable
 from tasker_core.observe.gauges import Watch
-from tasker_core.server.problems import problem
+from tasker_core.server.problems import Refusal
 
-REFUSED = (503, "BACKPRESSURE")
 READING_SECONDS = 2.0  # a reading of this age still decides
 QUEUE_RETRY_SECONDS = 30
 POOL_RETRY_SECONDS = 2
@@ -27,14 +23,13 @@ POOL_RETRY_SECONDS = 2
 _log = structlog.get_logger("tasker.server")
 
 
-class Overloaded(Exception):
+class Overloaded(Refusal):
     """Too much is under way; the request may come again later."""
 
     def __init__(self, reason: str, detail: str, retry_after: int, **facts: Any) -> None:
-        self.reason, self.detail, self.facts = reason, detail, facts
         # so that those who were refused together do not come back together
-        self.retry_after = max(1, round(retry_after * random.uniform(0.8, 1.2)))
-        super().__init__(detail)
+        later = max(1, round(retry_after * random.uniform(0.8, 1.2)))
+        super().__init__(503, "BACKPRESSURE", detail, retry_after=later, reason=reason, **facts)
 
 
 class Pressure:
@@ -70,7 +65,7 @@ class Pressure:
         }
         for namespace in namespaces:
             if namespace in self._full:
-                raise Overloaded(
+                raise self.refusal(
                     "queue_depth",
                     f"namespace {namespace} has {self._full[namespace]} steps enqueued, and takes "
                     f"no more tasks from {self._most} on; try again later",
@@ -79,26 +74,12 @@ class Pressure:
                     depth=self._full[namespace],
                 )
 
+    def refusal(self, reason: str, detail: str, retry_after: int, **facts: Any) -> Overloaded:
+        """Make the error to raise, counted and told."""
+        self.refused[reason] += 1
+        _log.warning("refused_for_load", reason=reason)
+        return Overloaded(reason, detail, retry_after, **facts)
+
     def full_namespaces(self) -> list[str]:
         """Name the namespaces that were full when somebody last asked."""
         return sorted(self._full)
-
-
-def install(app: FastAPI) -> None:
-    """Answer for what is refused here."""
-    app.add_exception_handler(Overloaded, answer)
-
-
-async def answer(request: Request, error: Exception) -> Response:
-    """Say what there is too much of, and when to come again."""
-    assert isinstance(error, Overloaded)
-    request.app.state.backend.pressure.refused[error.reason] += 1
-    _log.warning("refused_for_load", reason=error.reason, path=request.url.path)
-    return problem(
-        request,
-        *REFUSED,
-        error.detail,
-        retry_after=error.retry_after,
-        reason=error.reason,
-        **error.facts,
-    )

@@ -80,9 +80,10 @@ class Refusal(Exception):
         *,
         retry_after: int | None = None,
         headers: Mapping[str, str] | None = None,
+        **more: Any,
     ) -> None:
         self.status, self.code, self.detail, self.wrong = status, code, detail, tuple(wrong)
-        self.retry_after, self.headers = retry_after, dict(headers or {})
+        self.retry_after, self.headers, self.more = retry_after, dict(headers or {}), more
         super().__init__(detail)
 
 
@@ -157,6 +158,7 @@ def problem_of(request: Request, error: Exception) -> Response:
             wrong=error.wrong,
             retry_after=error.retry_after,
             headers=error.headers,
+            **error.more,
         )
     status, code = _kind_of(error)
     if status == 503:
