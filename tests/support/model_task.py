@@ -85,6 +85,7 @@ class Step:
 
     def reset(self, drops_checkpoint: bool) -> None:
         self.state, self.forgiven = "pending", self.executions
+        self.is_held = self.batch_of is not None  # until there is room beside its siblings
         if drops_checkpoint:
             self.checkpoint = None
 
