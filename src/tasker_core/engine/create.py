@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
 
-from tasker_core.db.asking import Asking, Statement, ask
+from tasker_core.db.asking import Asking, Rows, Statement, ask
 from tasker_core.db.connect import Connection
 from tasker_core.engine.ids import new_task_uuid, new_uuid
 from tasker_core.engine.register import RegisteredTemplate, TemplateShelf
@@ -60,6 +61,7 @@ class CreatedTask:
 
     task_uuid: UUID
     template: RegisteredTemplate
+    created_at: datetime
 
 
 async def create_task(
@@ -99,14 +101,22 @@ async def create_each(
     new: Sequence[NewTask],
     *,
     max_context_bytes: int = MAX_BYTES,
+    patient: bool = True,
 ) -> list[CreatedTask | TaskerError]:
     """Create those of these tasks that can be created, each for itself.
+
+    Args:
+        patient: Wait for however long another transaction takes that creates the same.
 
     Returns:
         In the order of the requests, the task, or what `create_tasks` would have raised for
         it alone. Of requests with the same identity the first one is created.
+
+    Raises:
+        asyncpg.LockNotAvailableError: It is not patient, and would have had to wait for
+            longer than a moment; none was created.
     """
-    asking = creating_each(shelf, new, max_context_bytes=max_context_bytes)
+    asking = creating_each(shelf, new, max_context_bytes=max_context_bytes, patient=patient)
     return await ask(conn, asking)
 
 
@@ -123,47 +133,50 @@ def creating(
         ready.append(one)
     _refuse_twins(ready)
     with Creation(len(new), {"tasker.template": _label(ready)}) as span:
-        taken = yield _statement(ready, span.traceparent)
+        moment, taken = _outcome((yield _statement(ready, span.traceparent)))
         if taken:
-            positions = [position - 1 for (position,) in taken]
-            raise DuplicateTask(ready[positions[0]].label, positions)
-    return [one.created for one in ready]
+            raise DuplicateTask(ready[taken[0]].label, taken)
+    return [one.created(moment) for one in ready]
 
 
 def creating_each(
-    shelf: TemplateShelf, new: Sequence[NewTask], *, max_context_bytes: int = MAX_BYTES
+    shelf: TemplateShelf,
+    new: Sequence[NewTask],
+    *,
+    max_context_bytes: int = MAX_BYTES,
+    patient: bool = True,
 ) -> Asking[list[CreatedTask | TaskerError]]:
     """Do `create_each`, on whatever connection."""
-    outcomes: list[CreatedTask | TaskerError] = []
-    open_places: list[int] = []
-    ready: list[_Ready] = []
+    refused: dict[int, TaskerError] = {}
+    made: dict[int, CreatedTask] = {}
+    ready: dict[int, _Ready] = {}
     seen: set[bytes] = set()
     found = _Found()
     for place, task in enumerate(new):
         try:
             one = yield from _preparing(shelf, task, found, max_context_bytes)
         except TaskerError as error:
-            outcomes.append(error)
+            refused[place] = error
             continue
         if one.identity is not None and one.identity in seen:
-            outcomes.append(DuplicateTask(one.label))
+            refused[place] = DuplicateTask(one.label)
             continue
         if one.identity is not None:
             seen.add(one.identity)
-        outcomes.append(one.created)
-        open_places.append(place)
-        ready.append(one)
+        ready[place] = one
     # whoever creates the same meanwhile takes at least one of them away each time round
     while ready:
-        with Creation(len(ready), {"tasker.template": _label(ready)}) as span:
-            taken = {position - 1 for (position,) in (yield _statement(ready, span.traceparent))}
-        if not taken:
-            break
+        places, asked = list(ready), list(ready.values())
+        with Creation(len(asked), {"tasker.template": _label(asked)}) as span:
+            rows = yield _statement(asked, span.traceparent, patient=patient)
+            moment, taken = _outcome(rows)
         for position in taken:
-            outcomes[open_places[position]] = DuplicateTask(ready[position].label)
-        ready = [one for position, one in enumerate(ready) if position not in taken]
-        open_places = [one for position, one in enumerate(open_places) if position not in taken]
-    return outcomes
+            one = ready.pop(places[position])
+            refused[places[position]] = DuplicateTask(one.label)
+        if not taken:
+            made = {place: one.created(moment) for place, one in ready.items()}
+            break
+    return [refused[place] if place in refused else made[place] for place in range(len(new))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +184,17 @@ class _Ready:
     """A request that has passed every check, and its task to be."""
 
     task: NewTask
-    created: CreatedTask
+    task_uuid: UUID
+    template: RegisteredTemplate
     context: str  # JSON
     identity: bytes | None
 
     @property
     def label(self) -> str:
-        return self.created.template.template.label
+        return self.template.template.label
+
+    def created(self, moment: datetime) -> CreatedTask:
+        return CreatedTask(self.task_uuid, self.template, moment)
 
 
 class _Found(dict[tuple[str, str, str | None], "RegisteredTemplate | UnknownTemplate"]):
@@ -199,7 +216,7 @@ def _preparing(
         raise registered
     context = check_context(registered.template, task.context, max_bytes=max_context_bytes)
     identity = identity_hash(registered.template, task, context)
-    return _Ready(task, CreatedTask(new_task_uuid(), registered), context, identity)
+    return _Ready(task, new_task_uuid(), registered, context, identity)
 
 
 def _label(ready: Sequence[_Ready]) -> str:
@@ -207,12 +224,14 @@ def _label(ready: Sequence[_Ready]) -> str:
     return labels.pop() if len(labels) == 1 else "(several)"
 
 
-def _statement(ready: Sequence[_Ready], traceparent: str | None) -> Statement:
+def _statement(
+    ready: Sequence[_Ready], traceparent: str | None, *, patient: bool = True
+) -> Statement:
     return Statement(
-        _CREATE,
+        _CREATE if patient else _CREATE_SOON,
         (
-            [str(one.created.task_uuid) for one in ready],
-            [str(one.created.template.template_uuid) for one in ready],
+            [str(one.task_uuid) for one in ready],
+            [str(one.template.template_uuid) for one in ready],
             [one.context for one in ready],
             [str(one.task.priority) for one in ready],
             [None if one.identity is None else f"\\x{one.identity.hex()}" for one in ready],
@@ -227,15 +246,33 @@ def _statement(ready: Sequence[_Ready], traceparent: str | None) -> Statement:
     )
 
 
+def _outcome(rows: Rows) -> tuple[datetime, list[int]]:
+    """Tell when they were created, or the positions of those that are taken."""
+    taken = [place - 1 for _, place in rows if place is not None]
+    microseconds = rows[0][0] or 0
+    return _EPOCH + timedelta(microseconds=microseconds), taken
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 _CREATE = """
-select * from tasker.create_tasks(
+select cast(extract(epoch from made.created_at) * 1000000 as bigint), place.n
+from tasker.create_tasks(
     cast(cast($1 as text[]) as uuid[]), cast(cast($2 as text[]) as uuid[]),
     cast(cast($3 as text[]) as json[]), cast(cast($4 as text[]) as int[]),
     cast(cast($5 as text[]) as bytea[]), cast(cast($6 as text[]) as uuid[]),
     cast(cast($7 as text[]) as uuid[]), cast($8 as text[]), cast($9 as text[]),
     cast($10 as text[]), cast(cast($11 as text[]) as jsonb[]), cast($12 as text[])
-)
+) as made
+left join unnest(made.taken) as place (n) on true
 """
+
+# the settings first: the function needs what that gives
+_CREATE_SOON = _CREATE.replace(
+    "from tasker.create_tasks(",
+    "from (select set_config('lock_timeout', '100ms', true) as soon offset 0) as patience\n"
+    "cross join lateral tasker.create_tasks(",
+).replace("cast($12 as text[])", "case when patience.soon <> '' then cast($12 as text[]) end")
 
 
 def identity_hash(

@@ -2,9 +2,9 @@
 -- Begin tasks: their rows, their steps, and the steps that wait for nothing.
 --
 -- in     one entry a task in each array; the ids are UUIDv7 with 20 zero bits at the end
--- out    the places in the arrays, from 1, of the tasks whose identity is taken, or is kept of
---        one that has left; no row: all were created. All or none: what was written is undone,
---        as by a savepoint, and the caller's transaction goes on
+-- out    when they were created; or, null then, the places in the arrays, from 1, of the tasks
+--        whose identity is taken, or is kept of one that has left. All or none: what was
+--        written is undone, as by a savepoint, and the caller's transaction goes on
 -- locks  identities, in the order of their hashes, so that two callers cannot deadlock
 -- tells  channel tasker_ready, once a namespace
 
@@ -12,9 +12,9 @@ create function tasker.create_tasks(
     task_uuids uuid[], template_uuids uuid[], contexts json[], priorities int[],
     identity_hashes bytea[], correlation_ids uuid[], parent_correlation_ids uuid[],
     initiators text[], source_systems text[], reasons text[], tags jsonb[],
-    traceparents text[] default null
+    traceparents text[] default null,
+    out created_at timestamptz, out taken int[]
 )
-returns setof int
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -27,6 +27,7 @@ declare
     created_count int;
     violated text;
 begin
+    created_at := moment;
     insert into tasker.tasks (
         task_uuid, template_uuid, correlation_id, parent_correlation_id, created_at, priority,
         rank, halts_on_failure, namespace, identity_hash, initiator, source_system, reason, tags,
@@ -87,8 +88,8 @@ exception when unique_violation then
     if violated <> 'tasks_identity' then
         raise;
     end if;
-    return query
-    select new.n::int
+    created_at := null;
+    select array_agg(new.n::int order by new.n) into taken
     from unnest(template_uuids, identity_hashes) with ordinality as new (
         template_uuid, identity_hash, n
     )
@@ -101,11 +102,9 @@ exception when unique_violation then
         select true from tasker.kept_identities as kept
         where kept.namespace = template.namespace and kept.identity_hash = new.identity_hash
         limit 1
-    )
-    order by new.n;
-    if not found then -- a snapshot of the caller's that is older than the other task
-        return next 1;
-    end if;
+    );
+    -- none: a snapshot of the caller's that is older than the other task
+    taken := coalesce(taken, '{1}');
 end;
 $$;
 
@@ -203,7 +202,8 @@ begin
         array[identity_hash], array[coalesce(correlation_id, tasker.new_uuid())],
         array[parent_correlation_id], array[initiator], array[source_system], array[reason],
         array[coalesce(to_jsonb(tags), '[]')]
-    );
+    ) as made
+    where made.taken is not null;
     if found then
         raise unique_violation using
             message = concat('a task of ', label, ' with this identity already exists'),

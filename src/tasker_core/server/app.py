@@ -25,6 +25,7 @@ from tasker_core.server.routes import (
     actions,
     analytics,
     bulk,
+    create,
     dlq,
     events,
     health,
@@ -48,7 +49,7 @@ _QUIET: dict[str, Any] = (
 )
 
 # in this order: /v1/tasks/bulk is no task
-_TASKS = (search, bulk, actions, tasks, views)
+_TASKS = (create, search, bulk, actions, tasks, views)
 _OTHERS = (events, steps, dlq, registered, workers, analytics, whoami)
 ROOMS = [one.router for one in (*_TASKS, *_OTHERS)]
 
@@ -101,6 +102,7 @@ def create_app(
         **_QUIET,
     )
     app.state.backend = backend
+    app.state.is_ours = True  # no route of it depends on anything that it does not show
     app.state.api_routes = []
     for router in (*ROOMS, health.router, metrics.router):
         app.state.api_routes += router.routes

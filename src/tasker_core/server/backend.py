@@ -14,6 +14,7 @@ from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.registration import TemplateOutcome
 from tasker_core.errors import DatabaseUnreachable
 from tasker_core.observe.gauges import Watch
+from tasker_core.server.creations import Creations
 from tasker_core.server.jwks import keys_of
 from tasker_core.server.limits import Streams
 from tasker_core.server.live.live import Live
@@ -53,6 +54,7 @@ class Backend:
         self.draining = False  # about to stop: not ready any more
         self.keys = keys_of(settings)  # that tokens are checked with; None: no tokens
         self.streams = Streams(settings.streams_per_caller)
+        self.creations = Creations(self)
         self.live = Live(self.connection, lambda: self.draining)
         self.waiting = 0  # requests that wait for a connection
         self.taken_back = 0  # attempts, by this server's sweeps

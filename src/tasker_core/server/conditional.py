@@ -16,10 +16,9 @@ _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:$|[,;])", re.I
 
 
 def tagged(
-    request: Request, model: BaseModel, headers: Mapping[str, str], status: int = 200
+    request: Request, content: bytes, headers: Mapping[str, str], status: int = 200
 ) -> Response:
-    """Build the reply with its ETag; 304 when that is what the caller has."""
-    content = model.model_dump_json().encode()
+    """Build the reply of some JSON with its ETag; 304 when that is what the caller has."""
     etag = etag_of(content)
     named = {**headers, "ETag": etag}
     if status == 200 and request.method == "GET" and _has(request, etag):
@@ -27,9 +26,14 @@ def tagged(
     return Response(content, status, named, "application/json")
 
 
+def json_of(model: BaseModel) -> bytes:
+    """Write down what the caller is to see."""
+    return model.model_dump_json().encode()
+
+
 def has_current(request: Request, model: BaseModel) -> bool:
     """Say whether this is what the caller has already."""
-    return _has(request, etag_of(model.model_dump_json().encode()))
+    return _has(request, etag_of(json_of(model)))
 
 
 def etag_of(content: bytes) -> str:

@@ -8,6 +8,7 @@ Where nobody is asked, it serves this machine only, unless the settings allow ot
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import ip_address
 from itertools import chain
 from typing import Any
@@ -195,16 +196,21 @@ def _check_local(request: Request) -> None:
     """Refuse what did not come from this machine, or not from a page of this server."""
     server = request.scope.get("server")
     origin, host = request.headers.get("Origin"), request.headers.get("Host", "")
-    name = urlsplit(f"//{host}").hostname or ""
-    is_foreign = server is not None and not _is_loopback(server[0])
-    is_rebound = "." in name and not _is_address(name)  # a name that somebody made lead here
-    is_from_elsewhere = origin is not None and urlsplit(origin).netloc != host
-    if is_foreign or is_rebound or is_from_elsewhere:
+    if not _is_local(None if server is None else server[0], origin, host):
         raise forbidden(
             "this server asks nobody who they are, and serves its own machine only; set "
             "TASKER_AUTH=true, or, if something in front of it asks, "
             "TASKER_ALLOW_UNPROTECTED=true"
         )
+
+
+@lru_cache(maxsize=256)
+def _is_local(server: str | None, origin: str | None, host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    is_foreign = server is not None and not _is_loopback(server)
+    is_rebound = "." in name and not _is_address(name)  # a name that somebody made lead here
+    is_from_elsewhere = origin is not None and urlsplit(origin).netloc != host
+    return not (is_foreign or is_rebound or is_from_elsewhere)
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -139,7 +140,7 @@ def step_readiness(template_uuid: UUID, step: StepRecord) -> wire.StepReadiness:
     return wire.StepReadiness(
         workflow_step_uuid=step.step_uuid,
         task_uuid=step.task_uuid,
-        named_step_uuid=uuid5(template_uuid, step.name),
+        named_step_uuid=_named_step_uuid(template_uuid, step.name),
         backoff_request_seconds=None,
         **_standing(step),
     )
@@ -191,6 +192,11 @@ def transition_response(
         actor=move.actor,
         reason=move.reason,
     )
+
+
+@lru_cache(maxsize=4096)
+def _named_step_uuid(template_uuid: UUID, name: str) -> UUID:
+    return uuid5(template_uuid, name)
 
 
 def _standing(step: StepRecord) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from tasker_core.db.connect import Connection
 from tasker_core.engine import inspect
 from tasker_core.engine.create import NewTask, identity_hash
+from tasker_core.engine.ids import new_uuid
 from tasker_core.engine.inspect import TaskRecord
 from tasker_core.engine.register import TemplateShelf
 from tasker_core.engine.search import find_identity
@@ -17,7 +18,6 @@ from tasker_core.server.problems import Refusal
 from tasker_core.wire.tasks import TaskRequest
 
 KEY_HEADER = "Idempotency-Key"
-LONGEST_KEY = 255
 
 
 def new_task(request: Request, asked: TaskRequest, key: str | None = None) -> NewTask:
@@ -37,7 +37,7 @@ def new_task(request: Request, asked: TaskRequest, key: str | None = None) -> Ne
         reason=asked.reason,
         tags=asked.tags,
         priority=asked.priority or 0,
-        correlation_id=asked.correlation_id,
+        correlation_id=asked.correlation_id or new_uuid(),
         parent_correlation_id=asked.parent_correlation_id,
         idempotency_key=asked.idempotency_key if key is None else key,
     )
