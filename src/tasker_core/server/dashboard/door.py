@@ -14,7 +14,6 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tasker_core.errors import TaskerError
 from tasker_core.server.dashboard.login import COOKIE, credential_of, forget
 from tasker_core.server.dashboard.pages import error_page, here, wants_page
 from tasker_core.server.dashboard.rooms import SERVER_PAGES
@@ -42,7 +41,7 @@ class Door:
             scope = {**scope, "headers": [*scope["headers"], credential]}
         try:
             await self._app(scope, receive, send)
-        except (Refusal, TaskerError) as error:
+        except Exception as error:
             reply = _explain(request, error)
             if reply is None:
                 raise

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import orjson
 from fastapi import APIRouter, Depends
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -35,7 +35,6 @@ MENU = (
 _environment = Environment(
     loader=PackageLoader("tasker_core.server.dashboard"),
     autoescape=True,
-    undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
