@@ -15,6 +15,9 @@ _TONES = {
     "enqueued": "soon",
     "waiting_for_retry": "warn",
     "warning": "warn",
+    "starved": "warn",
+    "late": "warn",
+    "dead_letter": "bad",
     "degraded": "warn",
     "blocked_by_failures": "bad",
     "error": "bad",
@@ -65,7 +68,7 @@ def duration(seconds: float | None) -> str:
     if seconds < 1:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
     for at, (size, unit) in enumerate(_UNITS):
         if seconds >= size:
             whole, rest = divmod(int(seconds), size)
