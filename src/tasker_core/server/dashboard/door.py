@@ -38,7 +38,7 @@ class Door:
         credential = credential_of(request.cookies)
         if credential is not None and not any(name in _CREDENTIALS for name, _ in scope["headers"]):
             request.state.from_cookie = True
-            scope = {**scope, "headers": [*scope["headers"], credential]}
+            scope["headers"] = [*scope["headers"], credential]
         try:
             await self._app(scope, receive, send)
         except Exception as error:
