@@ -16,12 +16,12 @@ from typing import Any
 from tasker_core.templates.graph import topological_order
 from tasker_core.wire.graph import TaskGraph
 
-WIDTH, HEIGHT = 184, 46
-GAP_X, GAP_Y, MARGIN = 52, 16, 10
+WIDTH, HEIGHT = 174, 46
+GAP_X, GAP_Y, MARGIN = 44, 16, 10
 LANE = 12  # the height of a line that passes a column
 ALIKE = 6  # so many steps with the same neighbours are one box
 MOST_BOXES = 300
-LONGEST_LABEL = 21
+LONGEST_LABEL = 20
 SWEEPS = 6
 
 
@@ -59,6 +59,8 @@ class Picture:
 
     width: float = 0
     height: float = 0
+    box_width: float = WIDTH
+    box_height: float = HEIGHT
     boxes: list[Box] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)  # the `d` of a path each
     left_out: int = 0  # boxes for which there are too many
