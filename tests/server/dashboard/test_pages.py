@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -274,3 +275,26 @@ async def test_pages_stand_below_an_applications_own_path(
     done = await embedded.post(cancel, data=form, headers={"Origin": "http://app"})
     assert (done.status_code, done.headers["location"]) == (303, f"{BELOW}/tasks/{task}")
     assert "by <b>ada</b>" in (await embedded.get(done.headers["location"])).text
+
+
+async def test_the_guides_application_has_the_pages(
+    clean_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands in docs/guides/use-the-dashboard.md, for those whom its cookie names."""
+    monkeypatch.setenv("TASKER_DATABASE_URL", clean_database)
+    guide = Path(__file__).parents[3] / "docs" / "guides" / "use-the-dashboard.md"
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```", guide.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    found: dict[str, Any] = {}
+    exec(compile(code, str(guide), "exec"), found)
+    transport = httpx.ASGITransport(found["app"])
+    async with (
+        found["app"].router.lifespan_context(found["app"]),
+        httpx.AsyncClient(transport=transport, base_url="http://app") as client,
+    ):
+        assert (await client.get("/tasker/")).status_code == 401
+        client.cookies["session"] = "ada"
+        page = await client.get("/tasker/")
+        assert (page.status_code, ">ada<" in page.text) == (200, True)
+        assert (await client.get("/tasker/v1/tasks")).status_code == 200

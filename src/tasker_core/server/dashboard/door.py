@@ -20,6 +20,7 @@ from tasker_core.server.dashboard.rooms import SERVER_PAGES
 from tasker_core.server.problems import Refusal, problem_of
 
 _ROUTES = [route for room in SERVER_PAGES for route in room.routes]
+PART = "HX-Request"  # the header of a page that asks for a part of itself
 _CREDENTIALS = {b"authorization", b"x-api-key"}
 
 
@@ -31,10 +32,10 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; what is no page passes through."""
-        if scope["type"] != "http" or not _is_page(scope):
+        request = Request(scope) if scope["type"] == "http" else None
+        if request is None or not _is_browser(request) or not _is_page(scope):
             await self._app(scope, receive, send)
             return
-        request = Request(scope)
         credential = credential_of(request.cookies)
         if credential is not None and not any(name in _CREDENTIALS for name, _ in scope["headers"]):
             request.state.from_cookie = True
@@ -52,7 +53,7 @@ def _explain(request: Request, error: Exception) -> Response | None:
     """Answer a browser for what the gate has refused; None: it is no browser's window."""
     base: str = request.scope.get("root_path", "")
     is_unknown = isinstance(error, Refusal) and error.status == 401
-    is_part = "HX-Request" in request.headers
+    is_part = PART in request.headers
     if not (wants_page(request) or is_part):
         return None
     if not is_unknown:
@@ -63,6 +64,11 @@ def _explain(request: Request, error: Exception) -> Response | None:
     if COOKIE in request.cookies:
         forget(reply, base)
     return reply
+
+
+def _is_browser(request: Request) -> bool:
+    """Say whether there may be something to do; programs need not wait for a look at paths."""
+    return wants_page(request) or PART in request.headers or COOKIE in request.cookies
 
 
 def _is_page(scope: Scope) -> bool:

@@ -21,7 +21,7 @@ GAP_X, GAP_Y, MARGIN = 44, 16, 10
 LANE = 12  # the height of a line that passes a column
 ALIKE = 6  # so many steps with the same neighbours are one box
 MOST_BOXES = 300
-LONGEST_LABEL = 20
+LONGEST_LABEL = 18
 SWEEPS = 6
 
 
