@@ -31,6 +31,7 @@ from tasker_core.engine import inspect
 from tasker_core.server.app import ROOMS, create_app, running
 from tasker_core.server.auth import name_caller
 from tasker_core.server.backend import Backend
+from tasker_core.server.dashboard.rooms import PAGES
 from tasker_core.server.render import task_response
 from tasker_core.settings import Settings
 from tasker_core.transactional import NewTask, create_task_async, create_tasks_async
@@ -147,7 +148,7 @@ class Tasker:
             yield
             self._backend.draining = True
 
-    def router(self, *, authenticate: Dependency | None) -> APIRouter:
+    def router(self, *, authenticate: Dependency | None, dashboard: bool = False) -> APIRouter:
         """Build the HTTP API, to be included under a path of the application's.
 
         Its own description is at `api-docs/openapi.json` below that path. Errors are
@@ -157,9 +158,10 @@ class Tasker:
             authenticate: The application's own dependency, which raises for whoever may not
                 call. If it gives text, that is who acts, in the history. None lets
                 everybody in.
+            dashboard: Also the pages for a browser, at the path itself.
         """
         router = APIRouter(dependencies=[self._admission(authenticate)])
-        for room in ROOMS:
+        for room in (*ROOMS, *(PAGES if dashboard else ())):
             router.include_router(room, include_in_schema=False)
         document = create_app(self._settings).openapi()
 

@@ -145,6 +145,7 @@ class Settings(BaseSettings):
     )
     server_host: str = Field("127.0.0.1", min_length=1, description="Address of the HTTP server.")
     server_port: int = Field(8080, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    dashboard: bool = Field(True, description="Whether the server has pages for a browser, at /.")
     auth: bool | None = Field(
         None,
         description="Whether callers of the server must say who they are; if unset, they must "

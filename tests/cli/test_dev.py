@@ -42,6 +42,7 @@ def test_changed_handlers_take_effect_and_broken_ones_do_not(application, start,
     with start("dev", "--port", 0) as dev:
         assert (dev.ready["handlers"], dev.ready["templates"]) == (2, 1)
         assert greeting(dev.ready["url"]) == "hello Ada"
+        assert dev.ready["dashboard"] == dev.ready["url"] + "/"
         code.write_text(HANDLERS.replace('"hello"', '"good morning"'))
         until(lambda: "reloaded 2 handlers" in dev.stderr)
         assert greeting(dev.ready["url"]) == "good morning Ada"

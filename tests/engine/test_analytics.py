@@ -9,7 +9,12 @@ import pytest
 
 from support.clock import Clock
 from support.flows import CHAIN, ONE, Worker, begin_one, done, template
-from tasker_core.engine.analytics import Timing, find_bottlenecks, measure_performance
+from tasker_core.engine.analytics import (
+    Timing,
+    count_by_namespace,
+    find_bottlenecks,
+    measure_performance,
+)
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.ids import step_uuid
 from tasker_core.engine.operate import cancel_task, complete_step, reset_step, resolve_step
@@ -230,6 +235,22 @@ async def test_steps_of_a_batch_are_one_step(conn, shop):
     (step,) = (await find_bottlenecks(conn, hours=1, min_executions=2)).slow_steps
 
     assert (step.step_name, step.executions, step.duration.average) == ("a", 2, 3.0)
+
+
+async def test_tasks_are_counted_by_namespace_and_state(conn, shop, clock):
+    """Those of the window, in the namespaces that are asked for."""
+    assert await count_by_namespace(conn, hours=1) == {}
+    await shop.begin(namespace="bank")
+    await shop.run(0, 1)
+    await shop.begin(namespace="bank")
+    await shop.begin()
+    counts = {"bank": {T.COMPLETE: 1, T.STEPS_IN_PROCESS: 1}, "shop": {T.STEPS_IN_PROCESS: 1}}
+
+    assert await count_by_namespace(conn, hours=1) == counts
+    assert await count_by_namespace(conn, hours=1, namespaces=["shop"]) == {"shop": counts["shop"]}
+    assert await count_by_namespace(conn, hours=1, namespaces=[]) == {}
+    await clock.advance(3601)
+    assert await count_by_namespace(conn, hours=1) == {}
 
 
 async def test_an_empty_database_has_nothing_to_measure(conn, clock):

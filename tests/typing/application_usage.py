@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import psycopg
 import sqlalchemy
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from psycopg.rows import DictRow
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -201,6 +201,7 @@ async def get_connection() -> asyncpg.Connection[asyncpg.Record]:
 tasker = Tasker(session=get_connection, handlers="shop.handlers", templates=["templates"])
 web = FastAPI(lifespan=tasker.lifespan)
 web.include_router(tasker.router(authenticate=None), prefix="/tasker")
+assert_type(tasker.router(authenticate=None, dashboard=True), APIRouter)
 
 
 @web.post("/orders")

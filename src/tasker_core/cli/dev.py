@@ -109,6 +109,7 @@ def dev(
             ready(
                 out,
                 url=server.url,
+                dashboard=f"{server.url}/" if settings.dashboard else None,
                 database=address(settings),
                 handlers=registry.handler_count(),
                 templates=template_count,

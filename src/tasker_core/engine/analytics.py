@@ -190,6 +190,12 @@ cross join (
 ) as ran
 """
 
+_BY_NAMESPACE = f"""
+{_RECENT}
+select task.namespace, task.state, count(*) as total
+from recent as task group by 1, 2 order by 1, 2
+"""
+
 _SLOW_STEPS = f"""
 {_RECENT}
 select task.namespace, template.name as task_name, template.version,
@@ -268,6 +274,22 @@ async def measure_performance(
         facts[name] = Timing(*facts[name])
     facts["tasks"] = _counts(TaskState, facts["tasks"])
     return Performance(hours=hours, began_at=window.began_at, calculated_at=window.ends_at, **facts)
+
+
+async def count_by_namespace(
+    conn: Connection, *, hours: int, namespaces: Sequence[str] | None = None
+) -> dict[str, dict[TaskState, int]]:
+    """Count the tasks that were created within the last hours, by namespace and state.
+
+    Args:
+        namespaces: Only of these.
+    """
+    window = await _window(conn, hours)
+    rows = await conn.fetch(_BY_NAMESPACE, *_arguments(window, None, namespaces))
+    counts: dict[str, dict[TaskState, int]] = {}
+    for row in rows:
+        counts.setdefault(row["namespace"], {})[TaskState(row["state"])] = row["total"]
+    return counts
 
 
 async def find_bottlenecks(

@@ -18,6 +18,8 @@ from tasker_core.engine.registration import register_directories
 from tasker_core.relay import Relay
 from tasker_core.server import metrics, problems
 from tasker_core.server.backend import Backend
+from tasker_core.server.dashboard.door import Door
+from tasker_core.server.dashboard.rooms import SERVER_PAGES
 from tasker_core.server.edge import Edge
 from tasker_core.server.gate import Gate
 from tasker_core.server.openapi import describe
@@ -104,15 +106,19 @@ def create_app(
     app.state.backend = backend
     app.state.is_ours = True  # no route of it depends on anything that it does not show
     app.state.api_routes = []
-    for router in (*ROOMS, health.router, metrics.router):
+    pages = SERVER_PAGES if settings.dashboard else ()
+    for router in (*ROOMS, health.router, metrics.router, *pages):
         app.state.api_routes += router.routes
         app.include_router(router)
-    app.add_api_route("/", _to_docs, include_in_schema=False)
+    if not pages:
+        app.add_api_route("/", _to_docs, include_in_schema=False)
     problems.install(app)
     describe(app)
     # Layers, from the inside out. The gate is inside the edge, so that its replies have an
     # id, too, and outside the routes, so that it needs no body.
     app.add_middleware(Gate, backend=backend)
+    if pages:
+        app.add_middleware(Door)
     app.add_middleware(Edge)
     metrics.install(app)
     return app

@@ -105,15 +105,21 @@ def check_namespace(request: Request, namespace: str) -> None:
         raise forbidden(f"{caller(request)} may not act in namespace {namespace!r}")
 
 
+def may(request: Request, needed: str) -> bool:
+    """Say whether the caller has this permission; where nobody is asked, everybody has."""
+    found = caller_of(request)
+    return found.method == "none" or holds(found.permissions, needed)
+
+
 def check_permission(request: Request, needed: str) -> None:
     """Refuse what the caller may not do, where the route alone does not tell.
 
     Raises:
         Refusal: 403.
     """
-    found = caller_of(request)
-    if found.method != "none" and not holds(found.permissions, needed):
-        raise forbidden(f"this needs the permission {needed}, which {found.name} does not have")
+    if not may(request, needed):
+        who = caller(request)
+        raise forbidden(f"this needs the permission {needed}, which {who} does not have")
 
 
 def unauthorized(reason: Reason, detail: str) -> Refusal:

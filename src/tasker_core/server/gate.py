@@ -79,6 +79,7 @@ class Gate:
 
     async def _admit(self, request: Request) -> None:
         path = _path(request)
+        request.state.recognize = self.recognize
         if path in PUBLIC_PATHS:
             if self._asks and path in TELL_MORE:
                 request.state.caller = await self._try_to_name(request)
@@ -107,7 +108,14 @@ class Gate:
         Raises:
             Refusal: They have not shown it, or too often not.
         """
-        token, key = _credentials(request)
+        return await self.recognize(request, *_credentials(request))
+
+    async def recognize(self, request: Request, token: str | None, key: str | None) -> Caller:
+        """Find out whose credential this is, a token or a key.
+
+        Raises:
+            Refusal: Nobody's, or there is none, or too many were nobody's.
+        """
         if token is not None and self._tokens is not None:
             return await self._look_up(request, self._tokens, token)
         if token is not None:

@@ -11,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 
 _NOTHING = "default-src 'none'; frame-ancestors 'none'"
 _PAGE = (
-    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+    "default-src 'self'; img-src 'self' data:; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _DOCS = (

@@ -76,12 +76,35 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "GET /v1/dlq/staleness": ("dlq:read",),
     "GET /v1/workers": ("system:handlers_read",),
     "GET /v1/whoami": (),
+    # pages; each shows and does what the caller might over the routes above
+    "GET /": (),
+    "GET /tasks": ("tasks:list",),
+    "GET /events": ("tasks:list",),
+    "GET /tasks/{task_uuid}": ("tasks:read",),
+    "GET /tasks/{task_uuid}/events": ("tasks:read",),
+    "POST /tasks/{task_uuid}/cancel": ("tasks:cancel",),
+    "POST /tasks/{task_uuid}/retry": ("steps:resolve",),
+    "POST /tasks/{task_uuid}/resolve": ("steps:resolve",),
+    "POST /tasks/{task_uuid}/dlq": ("dlq:update",),
+    "GET /tasks/{task_uuid}/steps/{step_uuid}": ("steps:read",),
+    "POST /tasks/{task_uuid}/steps/{step_uuid}": ("steps:resolve",),
+    "GET /dlq": ("dlq:read",),
+    "GET /dlq/{dlq_entry_uuid}": ("dlq:read",),
+    "POST /dlq/{dlq_entry_uuid}": ("dlq:update",),
+    "GET /templates": ("templates:read",),
+    "GET /templates/{namespace}/{name}/{version}": ("templates:read",),
+    "GET /workers": ("system:handlers_read",),
+    "POST /logout": (),
 }
 
 # What anybody may ask: whether the server lives, and how to talk to it.
 PUBLIC_PATHS = frozenset(
     {
-        "/",
+        "/login",
+        "/static/dashboard.css",
+        "/static/dashboard.js",
+        "/static/htmx.min.js",
+        "/static/icon.svg",
         "/health",
         "/health/live",
         "/health/ready",
