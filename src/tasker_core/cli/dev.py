@@ -20,6 +20,7 @@ from tasker_core.cli.processes import (
     Port,
     Stop,
     check_schema,
+    grpc_of,
     make_server,
     ready,
     run,
@@ -109,6 +110,7 @@ def dev(
             ready(
                 out,
                 url=server.url,
+                **grpc_of(server),
                 database=address(settings),
                 handlers=registry.handler_count(),
                 templates=template_count,

@@ -25,6 +25,7 @@ from tasker_core.server.routes import (
     actions,
     analytics,
     bulk,
+    config,
     dlq,
     events,
     health,
@@ -102,7 +103,7 @@ def create_app(
     )
     app.state.backend = backend
     app.state.api_routes = []
-    for router in (*ROOMS, health.router, metrics.router):
+    for router in (*ROOMS, config.router, health.router, metrics.router):
         app.state.api_routes += router.routes
         app.include_router(router)
     app.add_api_route("/", _to_docs, include_in_schema=False)

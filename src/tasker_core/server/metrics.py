@@ -140,6 +140,8 @@ class Observed:
         return RequestSpan(tracer, scope["method"], headers)
 
     def _note(self, scope: Scope, status: int, size: int, seconds: float) -> None:
+        if "tasker.rpc" in scope:  # the call that it is part of is counted itself
+            return
         method = scope["method"] if scope["method"] in _METHODS else "(other)"
         route = route_of(scope)
         self._requests.total.labels(method, route, str(status)).inc()

@@ -76,6 +76,7 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "GET /v1/dlq/staleness": ("dlq:read",),
     "GET /v1/workers": ("system:handlers_read",),
     "GET /v1/whoami": (),
+    "GET /config": ("system:config_read",),
 }
 
 # What anybody may ask: whether the server lives, and how to talk to it.
