@@ -9,6 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from grpc import StatusCode
+from structlog.testing import capture_logs
 
 from support.credentials import bearer
 from support.flows import CHAIN, ONE, begin_one, template
@@ -90,14 +91,17 @@ async def test_every_call_asks_for_its_permission(guarded_rpc: RpcClient) -> Non
 
 async def test_a_key_a_token_and_what_is_neither(conn: Any, guarded_rpc: RpcClient) -> None:
     """Each is taken for what it is."""
-    made = await create_api_key(conn, "till", permissions=["tasks:list"], actor="ada")
+    key, _ = await create_api_key(conn, "till", permissions=["tasks:list"], actor="ada")
 
-    await guarded_rpc.call("TaskService/ListTasks", {"x-api-key": made.key})
+    await guarded_rpc.call("TaskService/ListTasks", {"x-api-key": key})
     await guarded_rpc.call("TaskService/ListTasks", metadata("tasks:list"))
-    for given in ({"x-api-key": "nonsense"}, {"authorization": "Bearer nonsense"}):
+    for given, reason in (
+        ({"x-api-key": "nonsense"}, "invalid"),
+        ({"authorization": "Bearer nonsense"}, "malformed"),
+    ):
         error = await refusal(guarded_rpc.call("TaskService/ListTasks", given))
         assert error.code() is StatusCode.UNAUTHENTICATED
-        assert trailer(error)["x-auth-failure-reason"] == "invalid"
+        assert trailer(error)["x-auth-failure-reason"] == reason
 
 
 async def test_other_namespaces_are_not_there(conn: Any, guarded_rpc: RpcClient) -> None:
@@ -180,7 +184,7 @@ async def test_what_cannot_be_read_is_the_callers_mistake(
 
 
 async def test_too_much_is_refused_for_a_while(conn: Any, settings: Settings) -> None:
-    """UNAVAILABLE with a time where the queue is full; RESOURCE_EXHAUSTED for who asks too often."""
+    """UNAVAILABLE while a queue is full, RESOURCE_EXHAUSTED for who asks too often."""
     full = {"max_enqueued_steps": 1, "requests_per_minute": 60, "requests_burst": 2}
     await begin_one(conn, template(ONE))
     async with Server(create_app(settings.model_copy(update=full)), port=0) as server:
@@ -208,16 +212,20 @@ async def test_a_failure_of_the_server_tells_nothing_of_itself(
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("tasker_core.engine.search.count_tasks", broken)
-    inside = await refusal(rpc.call("TaskService/ListTasks"))
-    monkeypatch.setattr(api.Api, "ask", broken)
-    outside = await refusal(rpc.call("TaskService/ListTasks"))
+    with capture_logs() as logged:
+        monkeypatch.setattr("tasker_core.engine.search.count_tasks", broken)
+        inside = await refusal(rpc.call("TaskService/ListTasks"))
+        monkeypatch.setattr(api.Api, "ask", broken)
+        outside = await refusal(rpc.call("TaskService/ListTasks"))
 
     for error in (inside, outside):
         assert error.code() is StatusCode.INTERNAL
         assert error.details().startswith("INTERNAL_ERROR: the server failed")
         assert "secret" not in str(trailer(error))
-    assert trailer(inside)["x-request-id"]
+        assert trailer(error)["x-request-id"]
+    told = [one["event"] for one in logged if one["log_level"] == "error"]
+    assert told == ["request_failed", "call_failed"]
+    assert "secret" in str(logged)
 
 
 async def test_calls_are_counted_apart_from_requests(server: Server, rpc: RpcClient) -> None:

@@ -13,13 +13,12 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from pydantic import BaseModel
 
-from tasker_core.server.rpc import messages
+from tasker_core.server.rpc import PROTOS, messages
 from tasker_core.server.rpc.convert import fill, read
 from tasker_core.states import DlqReason, DlqStatus, StepState, TaskState
 from tasker_core.wire import analytics, config, dlq, graph, health, steps, tasks, templates
 
 SORTED = orjson.OPT_SORT_KEYS
-ROOM = Path(messages.__file__).parent
 
 PAIRS: list[tuple[str, type[BaseModel]]] = [
     ("CreateTaskRequest", tasks.TaskRequest),
@@ -68,13 +67,13 @@ LEFT_OUT = {
 def test_what_was_compiled_is_what_is_written(tmp_path: Path) -> None:
     """After a change of the .proto files: make protos."""
     made = tmp_path / "made.binpb"
-    files = sorted(str(one.relative_to(ROOM / "proto")) for one in ROOM.rglob("*.proto"))
+    files = sorted(str(one.relative_to(PROTOS)) for one in PROTOS.rglob("*.proto"))
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--descriptor_set_out={made}"]
-    subprocess.run([*command, *files], cwd=ROOM / "proto", check=True)
+    subprocess.run([*command, *files], cwd=PROTOS, check=True)
 
     written, compiled = (
         {one.name: one for one in FileDescriptorSet.FromString(file.read_bytes()).file}
-        for file in (made, ROOM / messages.COMPILED)
+        for file in (made, PROTOS.parent / messages.COMPILED)
     )
     assert written == compiled
 

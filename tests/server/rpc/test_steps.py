@@ -9,7 +9,7 @@ from grpc import StatusCode
 
 from support.flows import CHAIN, Worker, begin_one, template
 from support.rpc import RpcClient, details, refusal
-from tasker_core.engine.ids import new_uuid, step_uuid
+from tasker_core.engine.ids import new_task_uuid, step_uuid
 
 NO_RETRY = {"max_attempts": 1}
 
@@ -95,7 +95,7 @@ async def test_a_step_of_another_task_is_a_wrong_argument(conn: Any, rpc: RpcCli
     flow = template(CHAIN)
     one = await begin_one(conn, flow, context={"n": 1})
     two = await begin_one(conn, flow, context={"n": 2})
-    nowhere = new_uuid()
+    nowhere = new_task_uuid()
 
     async def code(task: Any, step: Any) -> StatusCode:
         call = rpc.call("StepService/GetStep", task_uuid=str(task), step_uuid=str(step))

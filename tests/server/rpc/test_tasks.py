@@ -12,6 +12,7 @@ from grpc import StatusCode
 from support.clock import installed
 from support.flows import CHAIN, ONE, Worker, begin_one, template
 from support.rpc import RpcClient, details, refusal, told
+from support.workers import eventually
 from tasker_core.engine import inspect, operate
 from tasker_core.engine.register import register_template
 from tasker_core.engine.sweep import sweep
@@ -222,9 +223,7 @@ async def test_a_reader_that_leaves_is_not_followed_on(
 
     stream.cancel()
 
-    async with asyncio.timeout(10):
-        while streams._open:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not streams._open)
 
 
 async def test_a_server_that_stops_says_so_in_its_streams(

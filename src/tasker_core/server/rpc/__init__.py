@@ -14,3 +14,9 @@ standing.py      grpc.health.v1
 tls.py           certificates
 listen.py        the server
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PROTOS = Path(__file__).parent / "proto"  # for those who make a client of it

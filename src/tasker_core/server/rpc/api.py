@@ -13,6 +13,7 @@ import grpc
 import orjson
 from starlette.types import ASGIApp, Message, Scope
 
+from tasker_core.engine.ids import new_uuid
 from tasker_core.server.rpc.status import Refused
 
 # What of a call's metadata the app is shown.
@@ -52,6 +53,10 @@ class Api:
     peer: str
     server: tuple[str, int]
     request_id: str | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if not any(name == "x-request-id" for name, _ in self.metadata):
+            self.request_id = str(new_uuid())
 
     async def ask(
         self,

@@ -16,10 +16,8 @@ import structlog
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, EncodeError
 from grpc import StatusCode
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp
 
-from tasker_core.observe.metrics import CATALOGUE
 from tasker_core.server.metrics import Requests
 from tasker_core.server.rpc import messages, others, steps, tasks
 from tasker_core.server.rpc.api import Api
@@ -57,8 +55,7 @@ class Calls:
 
     def __init__(self, app: ASGIApp, requests: Requests, server: tuple[str, int]) -> None:
         self.app, self.server = app, server
-        self._total = _metric(Counter, "tasker_grpc_calls_total", requests)
-        self._seconds = _metric(Histogram, "tasker_grpc_call_seconds", requests)
+        self._requests = requests
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """Give a handler for each service."""
@@ -115,8 +112,8 @@ class Calls:
 
     def note(self, method: str, code: StatusCode, seconds: float, request_id: str | None) -> None:
         """Count a call that has ended, and write its line to the log."""
-        self._total.labels(method, code.name).inc()
-        self._seconds.labels(method).observe(seconds)
+        self._requests.calls.labels(method, code.name).inc()
+        self._requests.call_seconds.labels(method).observe(seconds)
         if not structlog.is_configured():
             return
         log = _log.debug if any(name in method for name in _QUIET) else _log.info
@@ -169,8 +166,3 @@ class _Call:
     def note(self) -> None:
         seconds = time.perf_counter() - self._begun
         self._calls.note(self._name, self._code, seconds, self.api.request_id)
-
-
-def _metric(kind: type[Any], name: str, requests: Requests) -> Any:
-    family = CATALOGUE[name]
-    return kind(name, family.help, family.labels, registry=requests.registry)
