@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from datetime import UTC, datetime, timedelta
@@ -17,11 +18,12 @@ from cryptography.x509.oid import NameOID
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from structlog.testing import capture_logs
 
 from support.rpc import RpcClient, refusal
 from tasker_core.errors import GrpcUnavailable, InvalidSettings, UnprotectedServer
 from tasker_core.server.app import create_app
-from tasker_core.server.rpc import messages
+from tasker_core.server.rpc import messages, standing
 from tasker_core.server.run import AddressUnavailable, Server
 from tasker_core.settings import Settings
 
@@ -147,6 +149,11 @@ async def test_an_address_must_be_free_and_protected(settings: Settings) -> None
     with pytest.raises(UnprotectedServer, match="TASKER_AUTH=true"):
         await server.start()
     assert server.app.state.backend.pool is None
+    asking = everywhere.model_copy(update={"auth": True})
+    with capture_logs() as logged:
+        async with Server(create_app(asking), port=0):
+            pass
+    assert ("grpc_without_tls", "warning") in [(one["event"], one["log_level"]) for one in logged]
 
 
 async def test_without_the_extra_it_says_what_to_install(
@@ -184,6 +191,26 @@ async def test_the_services_can_be_asked_for(server: Server, rpc: RpcClient) -> 
     assert replies[1].file_descriptor_response.file_descriptor_proto
     assert standing.status == health_pb2.HealthCheckResponse.SERVING
     assert unknown.code() is StatusCode.NOT_FOUND
+
+
+async def test_who_watches_hears_that_the_server_stops(server: Server, rpc: RpcClient) -> None:
+    """And more than a number do not watch: anybody may."""
+    probe = health_pb2_grpc.HealthStub(rpc.channel)
+    asked = health_pb2.HealthCheckRequest(service="tasker.v1.TaskService")
+    watch = probe.Watch(asked)
+    first = await watch.read()
+    assert server.rpc is not None
+    assert server.rpc._standing is not None
+    server.rpc._standing._watchers = standing.MOST_WATCHERS
+    refused = await refusal(probe.Watch(asked).read())
+    stopping = asyncio.create_task(server.stop())
+    second = await watch.read()
+    watch.cancel()
+    await stopping
+
+    assert first.status == health_pb2.HealthCheckResponse.SERVING
+    assert second.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert refused.code() is StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_what_is_switched_off_is_not_there(settings: Settings) -> None:

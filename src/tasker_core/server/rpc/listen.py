@@ -21,6 +21,7 @@ from tasker_core.settings import Settings
 
 VARIABLES = "TASKER_GRPC_HOST, TASKER_GRPC_PORT"
 MOST_CALLS = 2_000  # at a time; what is beyond is RESOURCE_EXHAUSTED
+MOST_CALLS_OF_ONE = 200  # connection; more of them wait
 KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 30_000, 10_000
 
 _log = structlog.get_logger("tasker.server")
@@ -69,11 +70,11 @@ class RpcServer:
                 self.port = server.add_secure_port(here, secret)
         except RuntimeError as error:
             raise AddressUnavailable(self.host, self.port, str(error), VARIABLES) from None
+        self._server = server
         calls = Calls(self._app, self._app.state.requests, (place, self.port))
         server.add_generic_rpc_handlers(calls.handlers())
-        await self._add_others(server, (place, self.port))
+        self._add_others(server, (place, self.port))
         await server.start()
-        self._server = server
 
     async def stop(self) -> None:
         """Take no more calls, and let those that are under way end."""
@@ -96,14 +97,14 @@ class RpcServer:
         if not (self._settings.asks_who_calls or self._settings.allow_unprotected):
             raise UnprotectedServer(self.host)
         if not is_secret:
-            _log.warning("grpc_without_tls", host=self.host)
+            hint = "keys and tokens are sent in plain text; set TASKER_GRPC_TLS_CERTIFICATE"
+            _log.warning("grpc_without_tls", host=self.host, hint=hint)
 
-    async def _add_others(self, server: Any, here: tuple[str, int]) -> None:
+    def _add_others(self, server: Any, here: tuple[str, int]) -> None:
         names = [service.full_name for service in messages.services()]
         if self._settings.grpc_health:
             self._standing = standing.Standing(self._app, here)
-            health_pb2_grpc.add_HealthServicer_to_server(self._standing.servicer, server)
-            await self._standing.start()
+            health_pb2_grpc.add_HealthServicer_to_server(self._standing, server)
             names.append(standing.SERVICE)
         if self._settings.grpc_reflection:
             names.append(reflection.SERVICE_NAME)
@@ -115,6 +116,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # a taken port is to be told, not shared
         # a Struct takes more room than its JSON, whose size the API itself bounds
         ("grpc.max_receive_message_length", 2 * settings.max_context_bytes + SLACK_BYTES),
+        ("grpc.max_concurrent_streams", MOST_CALLS_OF_ONE),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),  # who has gone follows no more
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.http2.max_pings_without_data", 0),
