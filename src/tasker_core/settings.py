@@ -146,6 +146,28 @@ class Settings(BaseSettings):
     server_host: str = Field("127.0.0.1", min_length=1, description="Address of the HTTP server.")
     server_port: int = Field(8080, ge=0, le=65_535, description="Its port; 0 takes a free one.")
     dashboard: bool = Field(True, description="Whether the server has pages for a browser, at /.")
+    grpc_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address of the server for gRPC; extra `grpc`."
+    )
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="Its port, 0 takes a free one; no gRPC if unset. 9190 is usual.",
+    )
+    grpc_tls_certificate: Path | None = Field(
+        None,
+        description="A file with its certificate, as PEM; no TLS if unset.",
+    )
+    grpc_tls_key: Path | None = Field(None, description="A file with the certificate's key.")
+    grpc_tls_client_ca: Path | None = Field(
+        None, description="A file with who signs clients' certificates; none is asked for if unset."
+    )
+    grpc_reflection: bool = Field(False, description="Whether gRPC tells what services there are.")
+    grpc_health: bool = Field(True, description="Whether gRPC answers grpc.health.v1.")
+    config_endpoint: bool = Field(
+        False, description="Whether the server shows its settings, without secrets."
+    )
     auth: bool | None = Field(
         None,
         description="Whether callers of the server must say who they are; if unset, they must "

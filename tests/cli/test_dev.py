@@ -163,8 +163,10 @@ def test_a_signal_ends_it_in_good_order(application, start, number, exit_code):
 
 def test_server_and_worker_are_two_processes(application, start, greeting):
     """Each says in one line that it is ready."""
-    with start("server", "run", "--port", 0, "--upgrade", "--templates", "templates") as server:
+    words = ("--port", 0, "--grpc-port", 0, "--upgrade", "--templates", "templates")
+    with start("server", "run", *words) as server:
         assert server.ready["url"].startswith("http://127.0.0.1:")
+        assert server.ready["grpc"].startswith("127.0.0.1:")
         with start("worker", "run", "--handlers", "handlers", "--concurrency", 2) as worker:
             assert worker.ready["handlers"] == 2
             assert greeting(server.ready["url"]) == "hello Ada"

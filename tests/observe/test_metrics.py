@@ -169,6 +169,8 @@ async def test_the_server_shows_its_whole_list(api: httpx.AsyncClient) -> None:
     assert {name for name in told if name.startswith("tasker_")} - {
         "tasker_http_requests_created",
         "tasker_http_request_seconds_created",
+        "tasker_grpc_calls_created",
+        "tasker_grpc_call_seconds_created",
     } == _SERVER.keys() | _BOTH.keys()
 
 

@@ -49,6 +49,18 @@ Concurrency = Annotated[
 ]
 
 
+GrpcPort = Annotated[
+    int | None,
+    typer.Option(
+        "--grpc-port",
+        min=0,
+        max=65535,
+        help="Port for gRPC, beside HTTP; 0 takes a free one.",
+        show_default="TASKER_GRPC_PORT",
+    ),
+]
+
+
 @server_app.callback()
 def server() -> None:
     """Run the HTTP server."""
@@ -64,20 +76,23 @@ def run_server(
     ctx: typer.Context,
     host: Host = None,
     port: Port = None,
+    grpc_port: GrpcPort = None,
     templates: Templates = None,
     database_url: DatabaseUrl = None,
     upgrade: Upgrade = False,
 ) -> None:
-    """Serve the HTTP API until a signal comes."""
+    """Serve the API until a signal comes: over HTTP, and over gRPC if it has a port."""
     out: Output = ctx.obj
-    settings = read_settings(out, database_url=database_url, server_host=host, server_port=port)
+    settings = read_settings(
+        out, database_url=database_url, server_host=host, server_port=port, grpc_port=grpc_port
+    )
     warn_if_unprotected(out, settings)
 
     async def live(database: Database, stop: Stop) -> None:
         await check_schema(database, upgrade)
         server = make_server(settings, database, templates or (), strict=True)
         async with server:
-            ready(out, url=server.url, database=address(settings))
+            ready(out, url=server.url, **grpc_of(server), database=address(settings))
             await stop.asked.wait()
 
     run(out, settings, live)
@@ -245,6 +260,11 @@ def make_server(
         port=settings.server_port,
         shutdown_seconds=settings.shutdown_seconds,
     )
+
+
+def grpc_of(server: Server) -> dict[str, str]:
+    """Say where a started server answers over gRPC, if it does."""
+    return {} if server.rpc is None else {"grpc": server.rpc.address}
 
 
 def warn_if_unprotected(out: Output, settings: Settings) -> None:

@@ -27,7 +27,7 @@
     ├─ SetupError                   whoever installs and starts
     │   ├─ DatabaseNotConfigured  EmbeddedDatabaseError  DatabaseUnreachable
     │   ├─ SchemaOutOfDate  SchemaTooNew  MigrationChanged  SchemaInUse
-    │   ├─ TracingUnavailable
+    │   ├─ TracingUnavailable  GrpcUnavailable
     │   ├─ HandlerLoadError  ResolutionError  ResolverNotFoundError  InvalidSettings
     │   ├─ UnprotectedServer
     │   └─ WorkerNotInitializedError  WorkerBootstrapError  WorkerAlreadyRunningError
@@ -538,6 +538,19 @@ class TracingUnavailable(SetupError):
         super().__init__(
             f"the setting tracing is on, but OpenTelemetry's SDK cannot be imported ({reason}); "
             f"install it with: pip install 'tasker-py[otel]'"
+        )
+
+
+class GrpcUnavailable(SetupError):
+    """The server is to answer over gRPC, and what does that is not installed."""
+
+    code = "grpc_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"the setting grpc_port is set, but gRPC cannot be imported ({reason}); "
+            f"install it with: pip install 'tasker-py[grpc]'"
         )
 
 

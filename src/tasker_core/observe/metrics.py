@@ -55,6 +55,12 @@ _SERVER = {
         "histogram", "From a request to the end of its reply.", ("method", "route")
     ),
     "tasker_http_requests_in_flight": Family("gauge", "Requests being answered."),
+    "tasker_grpc_calls_total": Family(
+        "counter", "Calls answered over gRPC, by their method.", ("method", "code")
+    ),
+    "tasker_grpc_call_seconds": Family(
+        "histogram", "From a call to its status; of streams, too.", ("method",)
+    ),
     "tasker_tasks_refused_total": Family(
         "counter", "Requests refused for load: queue_depth or pool.", ("reason",)
     ),

@@ -11,6 +11,7 @@ routes/          one function an endpoint
 body.py          bytes → a checked request; requested.py: and what it asks the engine for
 conditional.py   what the caller has already, and how long it would wait
 backend.py       what the routes work with: connections, templates, settings
+rpc/             the same API over gRPC, with the extra `grpc`
 live/            what happens, told to readers while it happens
 render.py        what the engine read → what the caller sees
 problems.py      every error → its status, its code and its words

@@ -27,6 +27,7 @@ from tasker_core.server.routes import (
     actions,
     analytics,
     bulk,
+    config,
     create,
     dlq,
     events,
@@ -107,7 +108,7 @@ def create_app(
     app.state.is_ours = True  # no route of it depends on anything that it does not show
     app.state.api_routes = []
     pages = SERVER_PAGES if settings.dashboard else ()
-    for router in (*ROOMS, health.router, metrics.router, *pages):
+    for router in (*ROOMS, health.router, config.router, metrics.router, *pages):
         app.state.api_routes += router.routes
         app.include_router(router)
     if not pages:

@@ -73,13 +73,15 @@ def _of_server(backend: Backend) -> Iterator[Metric]:
 
 
 class Requests:
-    """Counts of the requests of one app."""
+    """Counts of the requests of one app, and of its calls over gRPC."""
 
     def __init__(self) -> None:
         self.registry = metrics.new_registry()
         self.total = self._make(Counter, "tasker_http_requests_total")
         self.seconds = self._make(Histogram, "tasker_http_request_seconds")
         self.in_flight = self._make(Gauge, "tasker_http_requests_in_flight")
+        self.calls = self._make(Counter, "tasker_grpc_calls_total")
+        self.call_seconds = self._make(Histogram, "tasker_grpc_call_seconds")
 
     def _make(self, kind: type[Any], name: str) -> Any:
         family = metrics.CATALOGUE[name]
@@ -140,6 +142,8 @@ class Observed:
         return RequestSpan(tracer, scope["method"], headers)
 
     def _note(self, scope: Scope, status: int, size: int, seconds: float) -> None:
+        if "tasker.rpc" in scope:  # the call that it is part of is counted itself
+            return
         method = scope["method"] if scope["method"] in _METHODS else "(other)"
         route = route_of(scope)
         self._requests.total.labels(method, route, str(status)).inc()

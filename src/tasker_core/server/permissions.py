@@ -76,6 +76,7 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "GET /v1/dlq/staleness": ("dlq:read",),
     "GET /v1/workers": ("system:handlers_read",),
     "GET /v1/whoami": (),
+    "GET /config": ("system:config_read",),
     # pages; each shows and does what the caller might over the routes above
     "GET /": (),
     "GET /tasks": ("tasks:list",),

@@ -9,15 +9,19 @@ import socket
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
 from tasker_core.db import Database
-from tasker_core.errors import UnprotectedServer
+from tasker_core.errors import GrpcUnavailable, UnprotectedServer
 from tasker_core.observe.listen import AddressUnavailable, Listener, bind, url_of
 from tasker_core.server.app import create_app
 from tasker_core.server.protocol import BoundedHttp
 from tasker_core.settings import Settings
+
+if TYPE_CHECKING:
+    from tasker_core.server.rpc.listen import RpcServer
 
 __all__ = ["AddressUnavailable", "Server", "serve"]
 
@@ -47,6 +51,7 @@ class Server:
         self._shutdown_seconds = shutdown_seconds
         self._stack = contextlib.AsyncExitStack()
         self._listener: Listener | None = None
+        self.rpc: RpcServer | None = None  # beside it, if the settings say so, once started
 
     @property
     def url(self) -> str:
@@ -59,14 +64,22 @@ class Server:
         Raises:
             AddressUnavailable: Another process listens there, or it is not this machine's.
             UnprotectedServer: Others would reach it, and it would ask nobody who they are.
-            SetupError: There is no database, or its schema is not this program's.
+            InvalidSettings: What gRPC is to show as a certificate cannot be used.
+            SetupError: There is no database, its schema is not this program's, or there is
+                no gRPC.
         """
         bound = bind(self.host, self.port, VARIABLES)
         try:
             self._check_protected(bound)
+            rpc = _make_rpc(self.app)
             await self._stack.enter_async_context(self.app.router.lifespan_context(self.app))
+            if rpc is not None:
+                self._stack.push_async_callback(rpc.stop)
+                await rpc.start()
+                self.rpc = rpc
         except BaseException:
             bound.close()
+            await self._stack.aclose()
             raise
         self.port = bound.getsockname()[1]
         self._listener = Listener(
@@ -82,9 +95,9 @@ class Server:
     async def stop(self) -> None:
         """Stop listening, let requests end, let go of the database."""
         self.app.state.backend.draining = True
-        if self._listener is not None:
-            await self._listener.stop()
-            self._listener = None
+        listening = [one.stop() for one in (self._listener, self.rpc) if one is not None]
+        await asyncio.gather(*listening)
+        self._listener = self.rpc = None
         await self._stack.aclose()
 
     async def __aenter__(self) -> Server:
@@ -144,6 +157,22 @@ async def _serve(server: Server, on_ready: Callable[[Server], None] | None) -> N
         if on_ready is not None:
             on_ready(server)
         await stop.wait()
+
+
+def _make_rpc(app: FastAPI) -> RpcServer | None:
+    """Build what answers over gRPC, if the settings ask for it.
+
+    Raises:
+        GrpcUnavailable: It is not installed.
+    """
+    settings: Settings = app.state.backend.settings
+    if settings.grpc_port is None:
+        return None
+    try:
+        from tasker_core.server.rpc.listen import RpcServer
+    except ImportError as error:
+        raise GrpcUnavailable(str(error)) from None
+    return RpcServer(app, settings)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -81,6 +81,9 @@ class TaskQuery(BaseModel):
 
     page: int | None = Field(None, ge=1, le=1_000_000_000, description="1 if left out.")
     per_page: int | None = Field(None, ge=1, le=100, description="25 if left out.")
+    offset: int | None = Field(
+        None, ge=0, le=1_000_000_000, description="In place of page: how many to leave out."
+    )
     cursor: Word = Field(None, description="The next_cursor of the reply before.")
     limit: int | None = Field(
         None, ge=1, le=200, description="Go by cursor, so many tasks a reply; 50 with a cursor."
@@ -142,15 +145,18 @@ class TaskQuery(BaseModel):
 async def list_tasks(request: Request, wanted: Annotated[TaskQuery, Query()]) -> Response:
     """List tasks, the youngest first unless another order is asked for."""
     by_cursor = wanted.cursor is not None or wanted.limit is not None
-    if by_cursor and (wanted.page is not None or wanted.per_page is not None):
-        detail = "page and per_page do not go together with cursor and limit"
+    by_page = (wanted.page, wanted.per_page, wanted.offset) != (None, None, None)
+    if by_cursor and by_page:
+        detail = "page, per_page and offset do not go together with cursor and limit"
         raise Refusal(400, "BAD_REQUEST", detail)
+    if None not in (wanted.page, wanted.offset):
+        raise Refusal(400, "BAD_REQUEST", "page and offset do not go together")
     states = wanted.states()
     filtered = wanted.filter(states or (), namespaces_of(request))
     digest = _digest(filtered, wanted.sort)
     after = None if wanted.cursor is None else _read_cursor(wanted.cursor, digest)
     size = wanted.limit or CURSOR_PAGE_SIZE if by_cursor else wanted.per_page or PAGE_SIZE
-    offset = (max(1, wanted.page or 1) - 1) * size
+    offset = ((wanted.page or 1) - 1) * size if wanted.offset is None else wanted.offset
     tasks: list[TaskRecord] = []
     total: int | None = 0
     if states != ():  # an engine's filter without states has all of them
@@ -164,8 +170,9 @@ async def list_tasks(request: Request, wanted: Annotated[TaskQuery, Query()]) ->
                 )
     more, tasks = len(tasks) > size, tasks[:size]
     next_cursor = _write_cursor(tasks[-1], digest) if more else None
-    page = _pagination(None if by_cursor else wanted.page or 1, size, total, next_cursor)
-    page.has_previous = after is not None or page.has_previous
+    number = None if by_cursor or wanted.offset is not None else wanted.page or 1
+    page = _pagination(number, size, total, next_cursor)
+    page.has_previous = after is not None or offset > 0
     reply = answer(task_list(tasks, page))
     if next_cursor is not None:
         reply.headers["Link"] = _next_link(request, next_cursor, size)
@@ -217,7 +224,7 @@ def _next_link(request: Request, cursor: str, size: int) -> str:
     kept = [
         (name, value)
         for name, value in request.query_params.multi_items()
-        if name not in ("page", "per_page", "cursor", "limit")
+        if name not in ("page", "per_page", "offset", "cursor", "limit")
     ]
     query = urlencode([*kept, ("cursor", cursor), ("limit", str(size))])
     return f'<{path_of(request, "/v1/tasks")}?{query}>; rel="next"'
