@@ -18,13 +18,14 @@ from tasker_core.server.limits import neighbourhood
 from tasker_core.server.permissions import WILDCARDS, holds
 from tasker_core.server.problems import Refusal
 
-Reason = Literal["missing", "malformed", "invalid", "expired", "forbidden"]
+Reason = Literal["missing", "malformed", "invalid", "expired", "unknown_permission", "forbidden"]
 
 _SEVERITY: Mapping[Reason, str] = {
     "missing": "low",
     "expired": "low",
     "malformed": "high",
     "invalid": "high",
+    "unknown_permission": "medium",
     "forbidden": "medium",
 }
 
@@ -122,7 +123,7 @@ def unauthorized(reason: Reason, detail: str) -> Refusal:
     if reason != "missing":
         challenge += ', error="invalid_token"'
     headers = {"WWW-Authenticate": challenge, **_signals(reason)}
-    return Refusal(401, "AUTHENTICATION_FAILED", detail, headers=headers)
+    return Refusal(401, "AUTHENTICATION_FAILED", detail, headers=headers, reason=reason)
 
 
 def forbidden(detail: str) -> Refusal:
