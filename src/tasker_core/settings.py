@@ -180,6 +180,11 @@ class Settings(BaseSettings):
         min_length=1,
         description="Where a token has the namespaces it is limited to, likewise.",
     )
+    strict_permissions: bool = Field(
+        True,
+        description="Whether a token or key with a permission that there is not is refused; else "
+        "the word grants nothing.",
+    )
     requests_per_minute: int | None = Field(
         None,
         ge=1,

@@ -7,15 +7,16 @@ that the records get, and for the namespaces that the caller is limited to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+import structlog
 from starlette.requests import Request
 
 from tasker_core.server.limits import neighbourhood
-from tasker_core.server.permissions import WILDCARDS, holds
+from tasker_core.server.permissions import WILDCARDS, holds, misspelled
 from tasker_core.server.problems import Refusal
 
 Reason = Literal["missing", "malformed", "invalid", "expired", "unknown_permission", "forbidden"]
@@ -30,6 +31,9 @@ _SEVERITY: Mapping[Reason, str] = {
 }
 
 
+_log = structlog.get_logger("tasker.server")
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who calls, and what they may do."""
@@ -39,6 +43,7 @@ class Caller:
     permissions: frozenset[str] = frozenset()
     namespaces: frozenset[str] | None = None  # None: all
     expires_at: datetime | None = None  # of the credential; None: it does not
+    key_id: str | None = None  # of an API key
 
 
 ANYBODY = Caller("api", "none")
@@ -115,6 +120,21 @@ def check_permission(request: Request, needed: str) -> None:
     found = caller_of(request)
     if found.method != "none" and not holds(found.permissions, needed):
         raise forbidden(f"this needs the permission {needed}, which {found.name} does not have")
+
+
+def check_words(words: Collection[str], whose: str, *, strict: bool) -> None:
+    """Refuse a credential with a permission that there is not, as nobody knows what it means.
+
+    Words of other programs, such as `openid`, grant nothing and harm nobody.
+
+    Raises:
+        Refusal: 401, if `strict`; else it is logged.
+    """
+    if wrong := sorted(misspelled(words)):
+        if strict:
+            detail = f"{whose} has {wrong[0][:100]!r}, which is no permission of this server"
+            raise unauthorized("unknown_permission", detail)
+        _log.warning("unknown_permissions", whose=whose, words=wrong)
 
 
 def unauthorized(reason: Reason, detail: str) -> Refusal:

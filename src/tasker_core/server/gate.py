@@ -139,7 +139,12 @@ class Gate:
     # --- what -----------------------------------------------------------------------------
 
     def _count(self, request: Request) -> None:
-        if self._requests is not None and (wait := self._requests.take(counted_as(request))):
+        if self._requests is None:
+            return
+        who = counted_as(request)
+        wait = self._requests.take(who)
+        request.state.limit_headers = self._requests.headers(who)  # the edge sends them
+        if wait:
             raise too_many("this caller asks too often", wait)
 
     async def _check_place(self, request: Request, parameters: dict[str, Any]) -> None:

@@ -104,6 +104,16 @@ def holds(held: Collection[str], needed: str) -> bool:
     return needed in held or f"{needed.partition(':')[0]}:*" in held
 
 
+def misspelled(words: Collection[str]) -> list[str]:
+    """Give the words that look like permissions, and are none: ours are the six resources only.
+
+    >>> misspelled(["tasks:read", "tasks:delete", "openid", "*"])
+    ['tasks:delete']
+    """
+    ours = {word.partition(":")[0] for word in PERMISSIONS}
+    return [w for w in unknown_permissions(words) if ":" in w and w.partition(":")[0] in ours]
+
+
 def unknown_permissions(words: Collection[str]) -> list[str]:
     """Give the words that grant nothing.
 
