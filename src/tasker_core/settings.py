@@ -219,6 +219,9 @@ class Settings(BaseSettings):
     worker_port: int | None = Field(
         None, ge=0, le=65_535, description="Their port, 0 takes a free one; none if unset."
     )
+    config_endpoint: bool = Field(
+        False, description="Whether a worker's port shows how it is set, at /config."
+    )
     tracing: bool = Field(
         False, description="Whether to send traces, as the OTEL_ variables say; extra `otel`."
     )

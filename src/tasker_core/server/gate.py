@@ -7,7 +7,7 @@ Where nobody is asked, it serves this machine only, unless the settings allow ot
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from ipaddress import ip_address
 from itertools import chain
 from typing import Any
@@ -48,10 +48,25 @@ _audit = structlog.get_logger("tasker.audit")
 
 
 class Gate:
-    """Asks who calls, and whether they may."""
+    """Asks who calls, and whether they may.
 
-    def __init__(self, app: ASGIApp, backend: Backend) -> None:
+    Args:
+        app: What is behind it.
+        backend: With the settings, and the database where API keys are.
+        routes: What each route asks for.
+        public: The paths that anybody may ask for.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        backend: Backend,
+        *,
+        routes: Mapping[str, tuple[str, ...]] = ROUTES,
+        public: Container[str] = PUBLIC_PATHS,
+    ) -> None:
         self._app, self._backend = app, backend
+        self._routes, self._public = routes, public
         settings = backend.settings
         self._asks = settings.asks_who_calls
         self._serves_others = self._asks or settings.allow_unprotected
@@ -78,7 +93,7 @@ class Gate:
 
     async def _admit(self, request: Request) -> None:
         path = _path(request)
-        if path in PUBLIC_PATHS:
+        if path in self._public:
             if self._asks and path in TELL_MORE:
                 request.state.caller = await self._try_to_name(request)
             return
@@ -92,7 +107,7 @@ class Gate:
         route, parameters = _find_route(request)
         if route is None:
             return  # for the router to answer
-        _check_route(caller, route)
+        _check_route(caller, route, self._routes)
         if caller.namespaces is not None:
             await self._check_place(request, parameters)
         if request.method not in ("GET", "HEAD"):
@@ -185,8 +200,8 @@ def _find_route(request: Request) -> tuple[str | None, dict[str, Any]]:
     return None, {}
 
 
-def _check_route(caller: Caller, route: str) -> None:
-    needed = ROUTES.get(route)
+def _check_route(caller: Caller, route: str, routes: Mapping[str, tuple[str, ...]]) -> None:
+    needed = routes.get(route)
     if needed is None:
         _log.error("route_without_permission", route=route)
         raise forbidden(f"{route} is served to nobody: no permission is declared for it")

@@ -78,6 +78,14 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "GET /v1/whoami": (),
 }
 
+# The same of a worker, at its own port.
+WORKER_ROUTES: dict[str, tuple[str, ...]] = {
+    "GET /v1/templates": ("worker:templates_read",),
+    "GET /v1/templates/{namespace}/{name}/{version}": ("worker:templates_read",),
+    "POST /v1/templates/{namespace}/{name}/{version}/validate": ("templates:validate",),
+    "GET /config": ("worker:config_read",),
+}
+
 # What anybody may ask: whether the server lives, and how to talk to it.
 PUBLIC_PATHS = frozenset(
     {
@@ -93,6 +101,10 @@ PUBLIC_PATHS = frozenset(
         "/api-docs/ui",
     }
 )
+WORKER_PUBLIC_PATHS = PUBLIC_PATHS - {"/", "/live", "/ready"} | {
+    "/metrics/worker",
+    "/metrics/events",
+}
 
 
 def holds(held: Collection[str], needed: str) -> bool:
