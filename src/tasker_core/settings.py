@@ -166,7 +166,8 @@ class Settings(BaseSettings):
     grpc_reflection: bool = Field(False, description="Whether gRPC tells what services there are.")
     grpc_health: bool = Field(True, description="Whether gRPC answers grpc.health.v1.")
     config_endpoint: bool = Field(
-        False, description="Whether the server shows its settings, without secrets."
+        False,
+        description="Whether server and workers show their settings, without secrets, at /config.",
     )
     auth: bool | None = Field(
         None,
@@ -202,6 +203,11 @@ class Settings(BaseSettings):
         "worker_namespaces",
         min_length=1,
         description="Where a token has the namespaces it is limited to, likewise.",
+    )
+    strict_permissions: bool = Field(
+        True,
+        description="Whether a token or key with a permission that there is not is refused; else "
+        "the word grants nothing.",
     )
     requests_per_minute: int | None = Field(
         None,

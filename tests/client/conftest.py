@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from support.flows import Worker
-from tasker_core.client.address import _TOKEN_VARIABLES, _URL_VARIABLES
+from tasker_core.client.address import _TIMEOUT_VARIABLE, _TOKEN_VARIABLES, _URL_VARIABLES
 from tasker_core.server.app import create_app
 from tasker_core.settings import Settings
 
@@ -20,7 +20,8 @@ Serve = Callable[[httpx.Request], httpx.Response]
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that the machine has set reaches a client."""
-    for name in (*_URL_VARIABLES, *_TOKEN_VARIABLES, "TASKER_API_KEY", "TASKER_API_KEY_HEADER"):
+    own = ("TASKER_API_KEY", "TASKER_API_KEY_HEADER", _TIMEOUT_VARIABLE)
+    for name in (*_URL_VARIABLES, *_TOKEN_VARIABLES, *own):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -17,9 +17,13 @@ from tasker_core.client import (
     TaskConflictError,
     TaskerClient,
     TaskerConnectionError,
+    TaskerForbiddenError,
+    TaskerUnauthorizedError,
     TaskNotFoundError,
     TaskValidationError,
+    WhoamiResponse,
 )
+from tasker_core.engine.api_keys import create_api_key
 from tasker_core.engine.register import register_template
 from tasker_core.server.app import create_app
 from tasker_core.server.run import Server
@@ -62,6 +66,26 @@ async def test_a_task_from_its_creation_to_its_end(
     assert len((await client.get_bottlenecks(min_executions=1))["slow_steps"]) == 1
     assert (await client.list_templates())["total_count"] == 1
     assert (await client.get_template("shop", "flow", "1.0.0"))["steps"][0]["name"] == "a"
+
+
+async def test_who_the_client_is(clean_database: str, conn: Any) -> None:
+    """One error each for a stranger and for a caller who may not; and what a key may do."""
+    app = create_app(Settings(database_url=clean_database, sweep_seconds=3600, auth=True))
+    key, _ = await create_api_key(
+        conn, "shop", permissions=["tasks:read"], namespaces=["shop"], actor="ada"
+    )
+    async with app.router.lifespan_context(app):
+        asks: dict[str, Any] = {"base_url": "http://tasker", "transport": httpx.ASGITransport(app)}
+        async with AsyncTaskerClient(**asks) as stranger:
+            with pytest.raises(TaskerUnauthorizedError) as caught:
+                await stranger.whoami()
+        async with AsyncTaskerClient(api_key=key, **asks) as client:
+            who = await client.whoami()
+            with pytest.raises(TaskerForbiddenError, match="templates:read"):
+                await client.list_templates()
+
+    assert (caught.value.status_code, caught.value.reason) == (401, "missing")
+    assert who == WhoamiResponse("shop", "api_key", ["tasks:read"], ["shop"], None)
 
 
 async def test_an_operators_hand(client: AsyncTaskerClient, conn: Any, worker: Worker) -> None:

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
 import pytest
 
 from tasker_core.client import (
+    BulkCreateItem,
+    BulkCreateResponse,
     HealthResponse,
     PaginationInfo,
     StepAuditResponse,
+    StepCause,
     StepResponse,
+    TaskActionOutcome,
+    TaskActionsResponse,
+    TaskEvent,
     TaskListResponse,
     TaskResponse,
+    WhoamiResponse,
 )
+from tasker_core.wire import actions as wire_actions
+from tasker_core.wire import bulk as wire_bulk
+from tasker_core.wire import events as wire_events
+from tasker_core.wire import steps as wire_steps
+from tasker_core.wire import tasks as wire_tasks
+from tasker_core.wire.whoami import WhoamiResponse as WireWhoami
+
+# Each with the server's own model of it.
+SHARED: list[tuple[Any, Any]] = [
+    (BulkCreateItem, wire_bulk.BulkCreateItem),
+    (BulkCreateResponse, wire_bulk.BulkCreateResponse),
+    (PaginationInfo, wire_tasks.Pagination),
+    (StepAuditResponse, wire_steps.StepAudit),
+    (StepCause, wire_tasks.StepCause),
+    (StepResponse, wire_steps.StepResponse),
+    (TaskActionOutcome, wire_actions.TaskActionOutcome),
+    (TaskActionsResponse, wire_actions.TaskActionsResponse),
+    (TaskEvent, wire_events.EventResponse),
+    (TaskListResponse, wire_tasks.TaskListResponse),
+    (TaskResponse, wire_tasks.TaskResponse),
+    (WhoamiResponse, WireWhoami),
+]
 
 ALL: list[Any] = [
     HealthResponse,
@@ -24,6 +53,12 @@ ALL: list[Any] = [
     TaskListResponse,
     TaskResponse,
 ]
+
+
+@pytest.mark.parametrize(("kind", "model"), SHARED)
+def test_what_the_server_sends_the_client_has(kind: Any, model: Any) -> None:
+    """Member for member: none is lost on the way, and none is made up."""
+    assert {one.name for one in fields(kind)} == set(model.model_fields)
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -22,6 +22,8 @@ from tasker_core.client import (
     TaskerClient,
     TaskerClientError,
     TaskerConnectionError,
+    TaskerForbiddenError,
+    TaskerUnauthorizedError,
     TaskNotFoundError,
     TaskResponse,
     TaskValidationError,
@@ -156,6 +158,7 @@ def test_every_function_has_its_request() -> None:
     assert sent(lambda: asked.get_bottlenecks(limit=3, namespace="a"), {}) == (
         "GET /v1/analytics/bottlenecks?limit=3&min_executions=5&hours=24&namespace=a"
     )
+    assert sent(asked.whoami, {}) == "GET /v1/whoami"
     assert sent(asked.health_check, {}) == "GET /health"
     assert sent(asked.readiness, {}) == "GET /health/ready"
 
@@ -232,8 +235,8 @@ def test_not_ready_is_an_answer() -> None:
     ("status", "kind", "recoverable"),
     [
         (400, TaskValidationError, False),
-        (401, TaskerClientError, False),
-        (403, TaskerClientError, False),
+        (401, TaskerUnauthorizedError, False),
+        (403, TaskerForbiddenError, False),
         (404, TaskNotFoundError, False),
         (408, TaskerClientError, True),
         (409, TaskConflictError, False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ type = "BearerToken"
 value = "the-default"
 
 [profile.staging]
+worker.base_url = "https://workers"
 namespaces = ["shop"]
 transport = "http"
 orchestration.base_url = "https://staging"
@@ -54,11 +56,15 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_profile_counts_when_it_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To stand in a directory changes nothing; the default says what the others leave out."""
     assert read_profile() == Profile()
-    assert read_profile("slow") == Profile("http://here:1", token="the-default")
-    assert read_profile("staging") == Profile("https://staging")  # the token is not for it
+    assert read_profile("slow") == Profile(
+        "http://here:1", token="the-default", timeout_ms=5, max_retries=9
+    )
+    staging = read_profile("staging")
+    assert (staging.base_url, staging.token) == ("https://staging", None)  # it is not for it
     monkeypatch.setenv("TASKER_CLIENT_PROFILE", "live")
     monkeypatch.setenv("LIVE_KEY", "secret")
-    assert read_profile() == Profile("http://here:1", api_key="secret", api_key_header="X-Key")
+    live = read_profile()
+    assert (live.token, live.api_key, live.api_key_header) == (None, "secret", "X-Key")
     assert read_profile("default").base_url == "http://here:1"
 
 
@@ -86,6 +92,23 @@ def test_what_is_given_and_the_environment_beat_it(
     assert TaskerClient(base_url="http://given", profile="staging").base_url == "http://given"
 
 
+def test_patience_comes_from_the_profile_too(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given first, then the variable, then the profile, then a default."""
+
+    def patience(**given: Any) -> tuple[float, int]:
+        client = TaskerClient(base_url="http://here:1", **given)
+        return client.timeout, client.max_retries
+
+    assert patience() == (30, 3)
+    assert patience(profile="slow") == (0.005, 9)
+    monkeypatch.setenv("TASKER_ORCHESTRATION_TIMEOUT_MS", "1500")
+    assert patience(profile="slow", max_retries=0) == (1.5, 0)
+    assert patience(profile="slow", timeout=2) == (2, 9)
+    monkeypatch.setenv("TASKER_ORCHESTRATION_TIMEOUT_MS", "soon")
+    with pytest.raises(ValueError, match="TASKER_ORCHESTRATION_TIMEOUT_MS must be"):
+        patience()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
@@ -101,6 +124,11 @@ def test_what_is_given_and_the_environment_beat_it(
             "[profile.a.orchestration.auth.method]\ntype = 'ApiKey'\nvalue = {}",
             "key or key_env",
         ),
+        ("a", "[profile.a.orchestration]\nbase_url = 'here'", "begin with http"),
+        ("a", "[profile.a.orchestration]\ntimeout_ms = 0", "whole number from 1 to"),
+        ("a", "[profile.a.orchestration]\nmax_retries = true", "whole number from 0 to"),
+        ("a", "[profile.a.worker]\nurl = 'x'", "no worker.url"),
+        ("a", "profile = 3", "must be tables"),
         ("a", "[profile.a", "cannot read"),
     ],
 )

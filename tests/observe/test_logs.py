@@ -14,8 +14,11 @@ import structlog
 
 from support.flows import template
 from support.workers import Bench
+from tasker_core.engine.api_keys import create_api_key
 from tasker_core.logging import StepFields, log_info
 from tasker_core.observe.logs import configure
+from tasker_core.server.app import create_app
+from tasker_core.settings import Settings
 
 
 @pytest.fixture
@@ -81,6 +84,28 @@ async def test_a_line_a_request(lines: io.StringIO, api: httpx.AsyncClient) -> N
     assert (request["method"], request["route"], request["status"]) == ("GET", "/v1/tasks", 200)
     assert request["bytes"] == len(reply.content)
     assert health["level"] == "debug"
+
+
+async def test_the_line_says_who_called_and_no_path_writes_one(
+    lines: io.StringIO, clean_database: str, conn: Any
+) -> None:
+    """A key is named by its id, never by itself; a stranger by nothing."""
+    key, made = await create_api_key(conn, "shop", permissions=["tasks:list"], actor="ada")
+    app = create_app(Settings(database_url=clean_database, sweep_seconds=3600, auth=True))
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://tasker") as client,
+    ):
+        await client.get("/v1/whoami", headers={"X-API-Key": key})
+        await client.get('/v1/x%0a{"event":"request"}%1b[2J', headers={"X-API-Key": "guess"})
+    known, stranger = logged(lines, "request")
+
+    assert (known["subject"], known["key_id"], known["status"]) == ("shop", made.key_id, 200)
+    assert (stranger["subject"], stranger["key_id"], stranger["status"]) == (None, None, 401)
+    assert stranger["path"] == '/v1/x\\n{"event":"request"}\\x1b[2J'
+    assert key not in lines.getvalue()
+    assert "guess" not in lines.getvalue()
 
 
 def test_secrets_are_not_logged(lines: io.StringIO) -> None:

@@ -160,3 +160,25 @@ async def test_the_views_of_many(api: httpx.AsyncClient, task: UUID, entry: str)
     assert (shown["task_uuid"], shown["health_status"]) == (str(task), "healthy")
     assert (shown["staleness_threshold_minutes"], shown["missing_handlers"]) == (60, ["a"])
     refused(await api.get("/v1/dlq/staleness?limit=0"), 400, "BAD_REQUEST")
+
+
+async def test_by_cursor_none_is_left_out(api: httpx.AsyncClient, conn: Any) -> None:
+    """However many are put aside meanwhile; a cursor is bound to its filters."""
+    for task in await begin(conn, template(), 5):
+        await api.post("/v1/dlq", json={"task_uuid": str(task), **REASON})
+    every = [one["dlq_entry_uuid"] for one in (await api.get("/v1/dlq")).json()]
+    reply = await api.get("/v1/dlq?limit=2&resolution_status=pending")
+    seen = [one["dlq_entry_uuid"] for one in reply.json()]
+    first = reply.headers["x-next-cursor"]
+    (younger,) = await begin(conn, template(), 1)
+    await api.post("/v1/dlq", json={"task_uuid": str(younger), **REASON})
+    asked = {"limit": 2, "resolution_status": "pending", "cursor": first}
+    reply = await api.get("/v1/dlq", params=asked)
+    seen += [one["dlq_entry_uuid"] for one in reply.json()]
+    last = await api.get(reply.headers["link"].partition(">")[0][1:])
+    seen += [one["dlq_entry_uuid"] for one in last.json()]
+
+    assert seen == every
+    assert "x-next-cursor" not in last.headers
+    assert "link" not in last.headers
+    refused(await api.get("/v1/dlq", params={"cursor": first}), 400, "BAD_REQUEST")

@@ -258,12 +258,19 @@ async def test_requests_are_limited_for_each_caller(settings: Settings) -> None:
         "requests_burst": 3,
     }
     async for client in client_of(settings, **given):
-        for status in (200, 200, 200, 429):
+        for left, status in ((2, 200), (1, 200), (0, 200), (0, 429)):
             reply = await client.get("/v1/whoami", headers=bearer())
             assert reply.status_code == status
+            assert reply.headers["ratelimit-policy"] == '"requests";q=3;w=30'
+            assert reply.headers["ratelimit"].startswith(f'"requests";r={left};t=')
         assert reply.json()["retry_after_seconds"] == int(reply.headers["retry-after"]) <= 10
         assert (await client.get("/v1/whoami", headers=bearer(sub="bob"))).status_code == 200
-        assert (await client.get("/health")).status_code == 200
+        health = await client.get("/health")
+        assert health.status_code == 200
+        assert "ratelimit" not in health.headers
+        refused_for_more = await client.get("/v1/tasks", headers=bearer(sub="cleo"))
+        assert refused_for_more.status_code == 403
+        assert refused_for_more.headers["ratelimit"].startswith('"requests";r=2;')
 
 
 async def test_without_callers_addresses_are_limited(settings: Settings) -> None:

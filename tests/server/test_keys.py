@@ -50,6 +50,18 @@ async def test_a_revoked_key_works_for_a_few_seconds_at_most(backend: Backend, c
     assert KNOWN_SECONDS <= 5
 
 
+async def test_a_key_with_a_permission_that_there_is_not_is_refused(
+    backend: Backend, conn: Any
+) -> None:
+    """However it came into the table; `tasker-ctl` makes none."""
+    key, made = await create_api_key(conn, "a", permissions=["tasks:delete"], actor="ada")
+    with pytest.raises(Refusal, match="'tasks:delete'") as caught:
+        await ApiKeys(backend).caller(key)
+
+    assert caught.value.more["reason"] == "unknown_permission"
+    assert made.key_id in caught.value.detail
+
+
 async def test_a_known_key_asks_nothing_and_ends_by_its_time(backend: Backend, conn: Any) -> None:
     """Without the database it is known for the same few seconds, then nobody is let in."""
     clock = Clock()

@@ -34,6 +34,23 @@ def test_no_caller_gets_more_than_burst_and_rate(
     assert buckets.take("ada") == 0
 
 
+def test_what_is_left_is_told() -> None:
+    """Policy and rest: at the start, when it is used up, and after a while."""
+    clock = Clock()
+    buckets = Buckets(per_minute=60, burst=10, now=clock)
+    policy = '"requests";q=10;w=10'
+    assert buckets.headers("ada") == {
+        "RateLimit-Policy": policy,
+        "RateLimit": '"requests";r=10;t=0',
+    }
+    for _ in range(11):
+        buckets.take("ada")
+    assert buckets.headers("ada")["RateLimit"] == '"requests";r=0;t=10'
+    clock.now += 2.5
+    assert buckets.headers("ada")["RateLimit"] == '"requests";r=2;t=8'
+    assert buckets.headers("bob")["RateLimit"] == '"requests";r=10;t=0'
+
+
 def test_memory_is_bounded_and_the_oldest_is_forgotten() -> None:
     """However many addresses somebody has."""
     buckets = Buckets(1, 1, size=3, now=Clock())

@@ -12,10 +12,12 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from structlog.testing import capture_logs
 
 from support.credentials import claims, private_key, public_pem, token
 from tasker_core.errors import InvalidSettings
 from tasker_core.server.jwks import keys_of
+from tasker_core.server.permissions import PERMISSIONS, holds
 from tasker_core.server.problems import Refusal
 from tasker_core.server.tokens import MOST_TOKENS, Tokens
 from tasker_core.settings import Settings
@@ -91,6 +93,7 @@ REFUSED = {
     "a subject that makes lines": (lambda: token(sub="ada\nroot"), "invalid"),
     "an unknown critical extension": (with_critical_header, "malformed"),
     "permissions that are no words": (lambda: token(permissions={"a": 1}), "invalid"),
+    "a permission that there is not": (lambda: token("tasks:delete"), "unknown_permission"),
     "no token at all": (lambda: "abc", "malformed"),
     "an empty token": (lambda: "", "malformed"),
 }
@@ -140,6 +143,19 @@ async def test_permissions_are_where_the_settings_say(claim: str, more: dict[str
     caller = await tokens(jwt_permissions_claim=claim).caller(token(permissions=None, **more))
 
     assert caller.permissions == {"tasks:read", "dlq:read"}
+
+
+async def test_foreign_words_grant_nothing_and_ours_may_be_let_pass() -> None:
+    """Scopes of other programs are nobody's slip; ours are where the settings say so."""
+    caller = await tokens().caller(token("openid", "*", "tasks", "shop:buy", "tasks:read"))
+    with capture_logs() as logs:
+        lax = await tokens(strict_permissions=False).caller(token("tasks:delete", "dlq:read"))
+
+    assert [one for one in PERMISSIONS if holds(caller.permissions, one)] == ["tasks:read"]
+    assert [one for one in PERMISSIONS if holds(lax.permissions, one)] == ["dlq:read"]
+    assert [(one["event"], one["words"]) for one in logs] == [
+        ("unknown_permissions", ["tasks:delete"])
+    ]
 
 
 async def test_clocks_may_differ_by_the_leeway() -> None:

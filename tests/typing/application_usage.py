@@ -48,12 +48,15 @@ from tasker_core.client import (
     TaskerClient,
     TaskerClientError,
     TaskerConnectionError,
+    TaskerForbiddenError,
+    TaskerUnauthorizedError,
     TaskEvent,
     TaskListResponse,
     TaskNotFoundError,
     TaskResponse,
     TaskValidationError,
     TaskWaitTimeout,
+    WhoamiResponse,
 )
 from tasker_core.fastapi import NewTask as WebNewTask
 from tasker_core.fastapi import Tasker, Tasks
@@ -129,13 +132,17 @@ try:
         assert_type(client.draw_task(quick.task_uuid, "dot"), str)
         assert_type(client.get_task_audit(quick.task_uuid), list[dict[str, Any]])
         assert_type(client.list_workers(), dict[str, Any])
+        assert_type(client.whoami(), WhoamiResponse)
 except (
     TaskNotFoundError,
     TaskConflictError,
     TaskValidationError,
     TaskerConnectionError,
+    TaskerForbiddenError,
 ) as no:
     assert_type(no.errors, list[dict[str, Any]])
+except TaskerUnauthorizedError as unknown:
+    assert_type(unknown.reason, str | None)
 except TaskWaitTimeout as late:
     assert_type(late.task, TaskResponse)
 except TaskerClientError as failed:

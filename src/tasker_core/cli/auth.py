@@ -199,8 +199,7 @@ def generate_token(
 
     out: Output = ctx.obj
     granted = _granted(permissions, role)
-    for word in _unknown(granted):
-        out.warn(f"{word} is no permission, and grants nothing: see auth show-permissions")
+    _refuse_unknown(granted)
     settings = read_settings(out, jwt_issuer=issuer, jwt_audience=audience)
     now = int(time.time())
     ends_at = now + int(expiry_hours * 3600)

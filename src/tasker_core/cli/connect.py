@@ -21,19 +21,20 @@ def connect(out: Output) -> TaskerClient:
     from tasker_core.cli.whereabouts import find_url
     from tasker_core.client import TaskerClient
     from tasker_core.client.address import names_url
-    from tasker_core.client.profile import InvalidProfile, names_profile
+    from tasker_core.client.profile import InvalidProfile, names_profile, read_profile
 
     url = out.options.url
     if url is None and not names_url() and not names_profile(out.options.profile):
         url = find_url()
     try:
+        retries = read_profile(out.options.profile).max_retries
         return TaskerClient(
             INITIATOR,
             SOURCE_SYSTEM,
             base_url=url,
             profile=out.options.profile,
             timeout=out.options.timeout,
-            max_retries=0,  # a person sees that it failed, and can try again
+            max_retries=retries or 0,  # a person sees that it failed, and can try again
         )
     except InvalidProfile as error:
         raise typer.BadParameter(str(error), param_hint="--profile") from None

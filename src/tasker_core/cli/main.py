@@ -37,6 +37,7 @@ ENTRIES = {
     "events": Entry("events", "Relay durable events, and look after those that failed."),
     "auth": Entry("auth", "Make and revoke what callers show the server."),
     "config": Entry("config", "Show, explain and check the settings."),
+    "profile": Entry("profile", "Show and check the profiles of servers."),
     "doctor": Entry("doctor", "Look for what keeps work from moving."),
     "db": Entry("db", "Look after the database: its schema, and what it keeps."),
 }
@@ -152,8 +153,13 @@ def common(
         ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0.001, help="Seconds that one request may take.")
-    ] = options.DEFAULT_TIMEOUT,
+        float | None,
+        typer.Option(
+            min=0.001,
+            help="Seconds that one request may take.",
+            show_default="the profile's, or 30",
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(

@@ -15,8 +15,6 @@ FLAGS = frozenset({"--json", "--quiet", "-q", "--no-color", "--verbose", "-v", "
 _VERBOSE = frozenset({"--verbose", "-v", "-vv", "-vvv"})  # "--verbose" has one v, too
 WITH_VALUE = frozenset({"--format", "--url", "--profile", "--timeout"})
 
-DEFAULT_TIMEOUT = 30.0
-
 
 class Format(StrEnum):
     """How data is written to stdout."""
@@ -36,7 +34,7 @@ class Options:
     color: bool = True
     url: str | None = None  # None: wherever the client finds its server
     profile: str | None = None  # likewise
-    timeout: float = DEFAULT_TIMEOUT  # of one request, in seconds
+    timeout: float | None = None  # of one request, in seconds; None: as the client has it
 
 
 def split(args: Sequence[str], own: Container[str] = ()) -> tuple[list[str], list[str]]:

@@ -23,12 +23,15 @@ from tasker_core.client.answers import (
     TaskEvent,
     TaskListResponse,
     TaskResponse,
+    WhoamiResponse,
 )
 from tasker_core.client.client import AsyncTaskerClient, TaskerClient
 from tasker_core.client.errors import (
     TaskConflictError,
     TaskerClientError,
     TaskerConnectionError,
+    TaskerForbiddenError,
+    TaskerUnauthorizedError,
     TaskNotFoundError,
     TaskValidationError,
     TaskWaitTimeout,
@@ -55,4 +58,7 @@ __all__ = [
     "TaskerClient",
     "TaskerClientError",
     "TaskerConnectionError",
+    "TaskerForbiddenError",
+    "TaskerUnauthorizedError",
+    "WhoamiResponse",
 ]

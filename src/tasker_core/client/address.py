@@ -7,6 +7,7 @@ a server on this machine:
 base_url       TASKER_URL, TASKER_ORCHESTRATION_URL, ORCHESTRATION_URL
 token          TASKER_ORCHESTRATION_AUTH_TOKEN, TASKER_AUTH_TOKEN
 api_key        TASKER_API_KEY, sent in the header that TASKER_API_KEY_HEADER names
+timeout        TASKER_ORCHESTRATION_TIMEOUT_MS
 =============  ==================================================================
 
 A token beats an API key; what is given beats everything in the environment.
@@ -20,8 +21,10 @@ from urllib.parse import urlsplit
 from tasker_core.client.profile import Profile
 
 DEFAULT_URL = "http://localhost:8080"
+DEFAULT_SECONDS = 30.0
 
 _URL_VARIABLES = ("TASKER_URL", "TASKER_ORCHESTRATION_URL", "ORCHESTRATION_URL")
+_TIMEOUT_VARIABLE = "TASKER_ORCHESTRATION_TIMEOUT_MS"
 _TOKEN_VARIABLES = ("TASKER_ORCHESTRATION_AUTH_TOKEN", "TASKER_AUTH_TOKEN")
 
 
@@ -39,6 +42,26 @@ def resolve_url(base_url: str | None, profile: Profile | None = None) -> str:
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(f"{source} is {url!r}, but must be a URL like {DEFAULT_URL}")
     return url.rstrip("/")
+
+
+def resolve_timeout(seconds: float | None, profile: Profile | None = None) -> float:
+    """Say how many seconds to wait for an answer.
+
+    Raises:
+        ValueError: It is no number above 0.
+    """
+    source = "timeout"
+    if seconds is None and (told := os.environ.get(_TIMEOUT_VARIABLE)):
+        source = _TIMEOUT_VARIABLE
+        seconds = int(told) / 1000 if told.isdecimal() else 0
+    if seconds is None and profile is not None and profile.timeout_ms is not None:
+        seconds = profile.timeout_ms / 1000
+    if seconds is None:
+        return DEFAULT_SECONDS
+    if not seconds > 0:
+        unit = "milliseconds" if source == _TIMEOUT_VARIABLE else "seconds"
+        raise ValueError(f"{source} must be a number of {unit} above 0")
+    return seconds
 
 
 def names_url() -> bool:

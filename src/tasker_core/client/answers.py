@@ -246,6 +246,21 @@ class StepCause(Answer):
 
 
 @dataclass(frozen=True)
+class WhoamiResponse(Answer):
+    """Whom the server takes the client for, and what it may do.
+
+    `namespaces` are the only ones that it sees; None: all. `expires_at` is when the credential
+    ends; None: it does not.
+    """
+
+    subject: str = ""
+    method: str = ""
+    permissions: list[str] = field(default_factory=list)
+    namespaces: list[str] | None = None
+    expires_at: str | None = None
+
+
+@dataclass(frozen=True)
 class HealthResponse(Answer):
     """Whether the server answers."""
 

@@ -24,6 +24,7 @@ from tasker_core.client.answers import (
     TaskActionsResponse,
     TaskListResponse,
     TaskResponse,
+    WhoamiResponse,
 )
 from tasker_core.client.errors import TaskerClientError, error_for
 
@@ -355,6 +356,10 @@ def get_staleness_monitoring(limit: int) -> Call[list[dict[str, Any]]]:
 
 def health_check() -> Call[HealthResponse]:
     return Call("GET", "/health", _health)
+
+
+def whoami() -> Call[WhoamiResponse]:
+    return Call("GET", "/v1/whoami", WhoamiResponse.from_dict)
 
 
 def readiness() -> Call[dict[str, Any]]:

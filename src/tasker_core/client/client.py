@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from tasker_core.client import calls
-from tasker_core.client.address import auth_headers, resolve_url
+from tasker_core.client.address import auth_headers, resolve_timeout, resolve_url
 from tasker_core.client.answers import (
     HealthResponse,
     StepAuditResponse,
@@ -26,6 +26,7 @@ from tasker_core.client.answers import (
     TaskActionsResponse,
     TaskListResponse,
     TaskResponse,
+    WhoamiResponse,
 )
 from tasker_core.client.calls import Call
 from tasker_core.client.dlq import AsyncDlqCalls, DlqCalls
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TaskAction = Literal["cancel", "resolve", "reset"]
 
+DEFAULT_RETRIES = 3
+
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _MAX_BODY_BYTES = 256 * 1024 * 1024  # the server has its own limit
 
@@ -63,16 +66,17 @@ class _Client:
         api_key: str | None = None,
         token: str | None = None,
         profile: str | None = None,
-        timeout: float = 30.0,
-        max_retries: int = 3,
+        timeout: float | None = None,
+        max_retries: int | None = None,
         transport: Any = None,
     ) -> None:
         self.initiator = initiator
         self.source_system = source_system
         found = read_profile(profile)
         self.base_url = resolve_url(base_url, found)
-        self.timeout = timeout
-        self.max_retries = max_retries
+        self.timeout = resolve_timeout(timeout, found)
+        given = max_retries if max_retries is not None else found.max_retries
+        self.max_retries = DEFAULT_RETRIES if given is None else given
         self._transport = transport
         self._auth = auth_headers(api_key, token, found)
         self._http: Any = None
@@ -168,9 +172,10 @@ class TaskerClient(_Client, DlqCalls, LiveCalls, ViewCalls):
         token: A bearer token; beats a key.
         profile: The profile of `.config/tasker.toml` that says what is neither given nor in
             the environment; else TASKER_CLIENT_PROFILE, else none.
-        timeout: Seconds to wait for each answer.
+        timeout: Seconds to wait for each answer; else TASKER_ORCHESTRATION_TIMEOUT_MS, else
+            the profile's, else 30.
         max_retries: How often a call is sent again that found nobody, or that may be
-            sent twice and found the server busy.
+            sent twice and found the server busy; else the profile's, else 3.
         transport: An httpx transport, for tests.
 
     Every method raises TaskerClientError or one of its subclasses when the server says
@@ -382,6 +387,14 @@ class TaskerClient(_Client, DlqCalls, LiveCalls, ViewCalls):
     def health_check(self) -> HealthResponse:
         """Ask whether the server answers."""
         return self._send(calls.health_check())
+
+    def whoami(self) -> WhoamiResponse:
+        """Ask whom the server takes this client for, and what it may do.
+
+        Raises:
+            TaskerUnauthorizedError: For nobody; `reason` says why.
+        """
+        return self._send(calls.whoami())
 
     def readiness(self) -> dict[str, Any]:
         """Ask whether the server can work: `{"status": "ready" or "not_ready", "checks": {}}`."""
@@ -621,6 +634,10 @@ class AsyncTaskerClient(_Client, AsyncDlqCalls, AsyncLiveCalls, AsyncViewCalls):
     async def health_check(self) -> HealthResponse:
         """Ask whether the server answers."""
         return await self._send(calls.health_check())
+
+    async def whoami(self) -> WhoamiResponse:
+        """Ask whom the server takes this client for, and what it may do."""
+        return await self._send(calls.whoami())
 
     async def readiness(self) -> dict[str, Any]:
         """Ask whether the server can work: `{"status": "ready" or "not_ready", "checks": {}}`."""

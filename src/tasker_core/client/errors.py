@@ -2,12 +2,14 @@
 
 ::
 
-    TaskerClientError        the server said no, or said nothing that makes sense
-    ├─ TaskNotFoundError     404: no such task, step or template
-    ├─ TaskConflictError     409: it exists already, or its state forbids it
-    ├─ TaskValidationError   400, 422: the request is wrong; `errors` says where
-    ├─ TaskerConnectionError nobody answers
-    └─ TaskWaitTimeout       the task did not end in time; `task` is how it stands
+    TaskerClientError           the server said no, or said nothing that makes sense
+    ├─ TaskNotFoundError        404: no such task, step or template
+    ├─ TaskConflictError        409: it exists already, or its state forbids it
+    ├─ TaskValidationError      400, 422: the request is wrong; `errors` says where
+    ├─ TaskerUnauthorizedError  401: the server does not know who calls; `reason` says why
+    ├─ TaskerForbiddenError     403: it does, and they may not
+    ├─ TaskerConnectionError    nobody answers
+    └─ TaskWaitTimeout          the task did not end in time; `task` is how it stands
 """
 
 from __future__ import annotations
@@ -75,6 +77,27 @@ class TaskValidationError(TaskerClientError):
     code = "client_validation"
 
 
+class TaskerUnauthorizedError(TaskerClientError):
+    """The server does not know who calls: no credential, or one that does not hold."""
+
+    code = "client_unauthorized"
+
+    @property
+    def reason(self) -> str | None:
+        """What is wrong with the credential; None if the server does not say.
+
+        `missing`, `malformed`, `invalid`, `expired` or `unknown_permission`.
+        """
+        told = self.details.get("reason")
+        return None if told is None else str(told)
+
+
+class TaskerForbiddenError(TaskerClientError):
+    """The server knows who calls, and they may not do this."""
+
+    code = "client_forbidden"
+
+
 class TaskerConnectionError(TaskerClientError):
     """Nobody answers at the server's address."""
 
@@ -107,6 +130,8 @@ def error_for(status: int, document: Mapping[str, Any]) -> TaskerClientError:
     """Choose the error for a status and a problem document."""
     kinds: dict[int, type[TaskerClientError]] = {
         400: TaskValidationError,
+        401: TaskerUnauthorizedError,
+        403: TaskerForbiddenError,
         404: TaskNotFoundError,
         409: TaskConflictError,
         413: TaskValidationError,

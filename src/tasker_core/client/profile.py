@@ -5,6 +5,8 @@
     # .config/tasker.toml
     [profile.staging.orchestration]
     base_url = "https://tasker.staging.example.com"
+    timeout_ms = 5000
+    max_retries = 5
 
     [profile.staging.orchestration.auth.method]
     type = "ApiKey"
@@ -20,7 +22,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ USER_FILE = Path("tasker", "client.toml")  # below the user's directory of confi
 _KEYS = {
     "": {"description", "namespaces", "tools", "transport", "orchestration", "worker"},
     "orchestration": {"base_url", "timeout_ms", "max_retries", "auth"},
+    "worker": {"base_url", "timeout_ms", "max_retries", "auth"},
     "orchestration.auth": {"method"},
     "orchestration.auth.method": {"type", "value"},
 }
@@ -47,6 +50,8 @@ class Profile:
     token: str | None = None
     api_key: str | None = None
     api_key_header: str | None = None
+    timeout_ms: int | None = None  # to wait for an answer
+    max_retries: int | None = None
 
 
 def names_profile(name: str | None = None) -> bool:
@@ -64,23 +69,41 @@ def read_profile(name: str | None = None) -> Profile:
     wanted = name or os.environ.get("TASKER_CLIENT_PROFILE")
     if not wanted:
         return Profile()
-    path = _find_file()
+    path = find_file()
     if path is None:
         raise InvalidProfile(f"profile {wanted!r} is asked for, but there is no {FILE}")
-    try:
-        profiles = tomllib.loads(path.read_text(encoding="utf-8")).get("profile", {})
-    except (OSError, ValueError) as error:
-        raise InvalidProfile(f"cannot read {path}: {error}") from None
+    profiles = tables(path)
     if wanted not in profiles:
         known = ", ".join(sorted(profiles)) or "none"
         raise InvalidProfile(f"{path} has no profile {wanted!r}; it has: {known}")
     try:
-        return _read(_over(profiles.get("default", {}), profiles[wanted]))
+        return _read(merged(path, wanted))
     except InvalidProfile as error:
         raise InvalidProfile(f"profile {wanted!r} in {path}: {error}") from None
 
 
-def _find_file() -> Path | None:
+def tables(path: Path) -> dict[str, dict[str, Any]]:
+    """Give every profile of a file as it stands there, by name.
+
+    Raises:
+        InvalidProfile: The file cannot be read, or has something else where profiles should be.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8")).get("profile", {})
+    except (OSError, ValueError) as error:
+        raise InvalidProfile(f"cannot read {path}: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
+        raise InvalidProfile(f"cannot read {path}: [profile.NAME] must be tables")
+    return found
+
+
+def merged(path: Path, name: str) -> dict[str, Any]:
+    """Give one profile of a file, laid over its `default`."""
+    profiles = tables(path)
+    return _over(profiles.get("default", {}), profiles[name])
+
+
+def find_file() -> Path | None:
     """Look in this directory, in those above it, and in the user's own."""
     here = Path.cwd()
     own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
@@ -105,21 +128,43 @@ def _read(profile: Mapping[str, Any]) -> Profile:
         raise InvalidProfile(f"transport is {profile['transport']!r}, but must be rest")
     server = _table(profile, "orchestration", "orchestration")
     method = _table(_table(server, "auth", "orchestration.auth"), "method", _METHOD)
-    base_url = server.get("base_url")
+    _table(profile, "worker", "worker")
+    plain = Profile(
+        _url(server.get("base_url")),
+        timeout_ms=_number(server, "timeout_ms", 1, 86_400_000),
+        max_retries=_number(server, "max_retries", 0, 100),
+    )
     kind, value = method.get("type"), method.get("value")
     if not method:
-        return Profile(base_url)
+        return plain
     if kind == "BearerToken":
         given = {"token": value} if isinstance(value, str) else value
-        return Profile(base_url, token=_secret(given, "token"))
+        return replace(plain, token=_secret(given, "token"))
     if kind == "ApiKey":
         given = {"key": value} if isinstance(value, str) else value
         header = given.get("header_name") if isinstance(given, Mapping) else None
-        return Profile(base_url, api_key=_secret(given, "key"), api_key_header=header)
+        return replace(plain, api_key=_secret(given, "key"), api_key_header=header)
     raise InvalidProfile(f"{_METHOD}.type is {kind!r}, but must be BearerToken or ApiKey")
 
 
 _METHOD = "orchestration.auth.method"
+
+
+def _url(url: Any) -> str | None:
+    if url is None or (isinstance(url, str) and url.startswith(("http://", "https://"))):
+        return url
+    raise InvalidProfile(
+        f"orchestration.base_url is {url!r}, but must begin with http:// or https://"
+    )
+
+
+def _number(server: Mapping[str, Any], key: str, least: int, most: int) -> int | None:
+    found = server.get(key)
+    if found is None or (type(found) is int and least <= found <= most):
+        return found
+    raise InvalidProfile(
+        f"orchestration.{key} is {found!r}, but must be a whole number from {least} to {most}"
+    )
 
 
 def _table(within: Mapping[str, Any], key: str, place: str) -> Mapping[str, Any]:

@@ -135,14 +135,29 @@ end
 
 
 async def list_entries(
-    conn: Connection, wanted: DlqFilter, *, limit: int, offset: int = 0
+    conn: Connection,
+    wanted: DlqFilter,
+    *,
+    limit: int,
+    offset: int = 0,
+    after: UUID | None = None,
 ) -> list[DlqEntry]:
-    """List entries, the youngest first."""
+    """List entries, the youngest first.
+
+    Args:
+        conn: A connection.
+        wanted: Which.
+        limit: How many.
+        offset: How many to skip.
+        after: The last one of the page before; its id tells when it was made.
+    """
     rows = await conn.fetch(
-        f"{_ENTRIES} {_FILTERED} order by entry.dlq_entry_uuid desc limit $6 offset $7",
+        f"{_ENTRIES} {_FILTERED} and ($8::uuid is null or entry.dlq_entry_uuid < $8) "
+        "order by entry.dlq_entry_uuid desc limit $6 offset $7",
         *_arguments(wanted),
         limit,
         offset,
+        after,
     )
     return [_entry(row) for row in rows]
 
@@ -244,7 +259,7 @@ async def update_entry(
             there.
     """
     if reopen and status not in (None, DlqStatus.PENDING):
-        raise InvalidRequest("resolution_status", status, "pending, or absent, with reopen")
+        raise InvalidRequest("resolution_status", str(status), "pending, or absent, with reopen")
     row = await conn.fetchrow(
         "select * from tasker.update_dlq_entry($1, $2, $3, $4, $5, $6)",
         dlq_entry_uuid,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 from fastapi import FastAPI
@@ -24,6 +22,7 @@ from tasker_core.server.edge import Edge
 from tasker_core.server.gate import Gate
 from tasker_core.server.openapi import describe
 from tasker_core.server.routes import (
+    QUIET,
     actions,
     analytics,
     bulk,
@@ -43,13 +42,6 @@ from tasker_core.server.routes import templates as registered
 from tasker_core.server.sweeper import keep_sweeping
 from tasker_core.settings import Settings
 from tasker_core.tracing import set_up as set_up_tracing
-
-# Newer versions of FastAPI trace and count by themselves; metrics.py does, the same for all.
-_QUIET: dict[str, Any] = (
-    {"telemetry": {"tracing": False, "metrics": False, "logs": False}}
-    if "telemetry" in inspect.signature(FastAPI).parameters
-    else {}
-)
 
 # in this order: /v1/tasks/bulk is no task
 _TASKS = (create, search, bulk, actions, tasks, views)
@@ -102,7 +94,7 @@ def create_app(
         docs_url="/api-docs/ui",
         swagger_ui_oauth2_redirect_url=None,
         redoc_url=None,
-        **_QUIET,
+        **QUIET,
     )
     app.state.backend = backend
     app.state.is_ours = True  # no route of it depends on anything that it does not show

@@ -7,26 +7,31 @@ that the records get, and for the namespaces that the caller is limited to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+import structlog
 from starlette.requests import Request
 
 from tasker_core.server.limits import neighbourhood
-from tasker_core.server.permissions import WILDCARDS, holds
+from tasker_core.server.permissions import WILDCARDS, holds, misspelled
 from tasker_core.server.problems import Refusal
 
-Reason = Literal["missing", "malformed", "invalid", "expired", "forbidden"]
+Reason = Literal["missing", "malformed", "invalid", "expired", "unknown_permission", "forbidden"]
 
 _SEVERITY: Mapping[Reason, str] = {
     "missing": "low",
     "expired": "low",
     "malformed": "high",
     "invalid": "high",
+    "unknown_permission": "medium",
     "forbidden": "medium",
 }
+
+
+_log = structlog.get_logger("tasker.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class Caller:
     permissions: frozenset[str] = frozenset()
     namespaces: frozenset[str] | None = None  # None: all
     expires_at: datetime | None = None  # of the credential; None: it does not
+    key_id: str | None = None  # of an API key
 
 
 ANYBODY = Caller("api", "none")
@@ -122,13 +128,28 @@ def check_permission(request: Request, needed: str) -> None:
         raise forbidden(f"this needs the permission {needed}, which {who} does not have")
 
 
+def check_words(words: Collection[str], whose: str, *, strict: bool) -> None:
+    """Refuse a credential with a permission that there is not, as nobody knows what it means.
+
+    Words of other programs, such as `openid`, grant nothing and harm nobody.
+
+    Raises:
+        Refusal: 401, if `strict`; else it is logged.
+    """
+    if wrong := sorted(misspelled(words)):
+        if strict:
+            detail = f"{whose} has {wrong[0][:100]!r}, which is no permission of this server"
+            raise unauthorized("unknown_permission", detail)
+        _log.warning("unknown_permissions", whose=whose, words=wrong)
+
+
 def unauthorized(reason: Reason, detail: str) -> Refusal:
     """Refuse somebody who has not shown who they are."""
     challenge = 'Bearer realm="tasker"'
     if reason != "missing":
         challenge += ', error="invalid_token"'
     headers = {"WWW-Authenticate": challenge, **_signals(reason)}
-    return Refusal(401, "AUTHENTICATION_FAILED", detail, headers=headers)
+    return Refusal(401, "AUTHENTICATION_FAILED", detail, headers=headers, reason=reason)
 
 
 def forbidden(detail: str) -> Refusal:

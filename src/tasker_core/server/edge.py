@@ -47,7 +47,9 @@ class Edge:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message.setdefault("headers", []).append((_HEADER, request_id.encode()))
-                protect(MutableHeaders(scope=message), scope["path"])
+                headers = MutableHeaders(scope=message)
+                headers.update(scope["state"].get("limit_headers", {}))
+                protect(headers, scope["path"])
             await send(message)
 
         async def send_in_time(message: Message) -> None:

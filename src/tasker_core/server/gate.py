@@ -7,7 +7,7 @@ Where nobody is asked, it serves this machine only, unless the settings allow ot
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 from itertools import chain
@@ -49,10 +49,25 @@ _audit = structlog.get_logger("tasker.audit")
 
 
 class Gate:
-    """Asks who calls, and whether they may."""
+    """Asks who calls, and whether they may.
 
-    def __init__(self, app: ASGIApp, backend: Backend) -> None:
+    Args:
+        app: What is behind it.
+        backend: With the settings, and the database where API keys are.
+        routes: What each route asks for.
+        public: The paths that anybody may ask for.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        backend: Backend,
+        *,
+        routes: Mapping[str, tuple[str, ...]] = ROUTES,
+        public: Container[str] = PUBLIC_PATHS,
+    ) -> None:
         self._app, self._backend = app, backend
+        self._routes, self._public = routes, public
         settings = backend.settings
         self._asks = settings.asks_who_calls
         self._serves_others = self._asks or settings.allow_unprotected
@@ -80,7 +95,7 @@ class Gate:
     async def _admit(self, request: Request) -> None:
         path = _path(request)
         request.state.recognize = self.recognize
-        if path in PUBLIC_PATHS:
+        if path in self._public:
             if self._asks and path in TELL_MORE:
                 request.state.caller = await self._try_to_name(request)
             return
@@ -94,7 +109,7 @@ class Gate:
         route, parameters = _find_route(request)
         if route is None:
             return  # for the router to answer
-        _check_route(caller, route)
+        _check_route(caller, route, self._routes)
         if caller.namespaces is not None:
             await self._check_place(request, parameters)
         if request.method not in ("GET", "HEAD"):
@@ -148,7 +163,12 @@ class Gate:
     # --- what -----------------------------------------------------------------------------
 
     def _count(self, request: Request) -> None:
-        if self._requests is not None and (wait := self._requests.take(counted_as(request))):
+        if self._requests is None:
+            return
+        who = counted_as(request)
+        wait = self._requests.take(who)
+        request.state.limit_headers = self._requests.headers(who)  # the edge sends them
+        if wait:
             raise too_many("this caller asks too often", wait)
 
     async def _check_place(self, request: Request, parameters: dict[str, Any]) -> None:
@@ -189,8 +209,8 @@ def _find_route(request: Request) -> tuple[str | None, dict[str, Any]]:
     return None, {}
 
 
-def _check_route(caller: Caller, route: str) -> None:
-    needed = ROUTES.get(route)
+def _check_route(caller: Caller, route: str, routes: Mapping[str, tuple[str, ...]]) -> None:
+    needed = routes.get(route)
     if needed is None:
         _log.error("route_without_permission", route=route)
         raise forbidden(f"{route} is served to nobody: no permission is declared for it")

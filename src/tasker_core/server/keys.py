@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from tasker_core.engine.api_keys import ApiKey, find_api_key
-from tasker_core.server.auth import Caller, unauthorized
+from tasker_core.server.auth import Caller, check_words, unauthorized
 from tasker_core.server.backend import Backend
 
 KNOWN_SECONDS = 5.0
@@ -52,6 +52,8 @@ class ApiKeys:
             if found.revoked_at is not None:
                 raise unauthorized("invalid", "the API key was revoked")
             raise unauthorized("expired", "the API key has expired")
+        strict = self._backend.settings.strict_permissions
+        check_words(found.permissions, f"API key {found.key_id}", strict=strict)
         seconds = KNOWN_SECONDS
         if found.valid_for is not None:
             seconds = min(seconds, found.valid_for / timedelta(seconds=1))
@@ -69,6 +71,7 @@ def _caller(key: ApiKey) -> Caller:
         permissions=frozenset(key.permissions),
         namespaces=None if key.namespaces is None else frozenset(key.namespaces),
         expires_at=None if key.valid_for is None else datetime.now(UTC) + key.valid_for,
+        key_id=key.key_id,
     )
 
 

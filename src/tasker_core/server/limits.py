@@ -45,6 +45,20 @@ class Buckets:
                 self._levels.popitem(last=False)
         return wait
 
+    def headers(self, who: str) -> dict[str, str]:
+        """Say what is left, as the draft of the IETF has it (draft-ietf-httpapi-ratelimit-headers).
+
+        The policy is a bucket: `q` requests at once, and after `w` seconds as many again.
+        `r` are left now; after `t` seconds the bucket is full.
+        """
+        left = self._level(who)
+        window = math.ceil(self._burst / self._rate - ALMOST)
+        full_in = math.ceil((self._burst - left) / self._rate - ALMOST)
+        return {
+            "RateLimit-Policy": f'"requests";q={self._burst};w={window}',
+            "RateLimit": f'"requests";r={math.floor(left + ALMOST)};t={full_in}',
+        }
+
     def _level(self, who: str) -> float:
         tokens, since = self._levels.get(who, (float(self._burst), self._now()))
         return min(self._burst, tokens + (self._now() - since) * self._rate)

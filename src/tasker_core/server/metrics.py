@@ -22,6 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tasker_core.errors import TaskerError
 from tasker_core.observe import metrics
 from tasker_core.observe.metrics import gauge
+from tasker_core.observe.visible import visible
+from tasker_core.server.auth import ANYBODY, Caller
 from tasker_core.server.backend import Backend, backend_of
 from tasker_core.server.pressure import Overloaded
 from tasker_core.server.routes import router as new_router
@@ -151,15 +153,19 @@ class Observed:
         if not structlog.is_configured():  # a line a request is for those who chose where it goes
             return
         log = _log.debug if route.startswith(QUIET_ROUTES) else _log.info
+        state = scope.get("state", {})
+        caller: Caller = state.get("caller", ANYBODY)
         log(
             "request",
             method=method,
             route=route,
-            path=scope["path"],
+            path=visible(scope["path"]),
             status=status,
             duration_ms=round(1000 * seconds, 3),
             bytes=size,
-            request_id=scope.get("state", {}).get("request_id"),
+            request_id=state.get("request_id"),
+            subject=None if caller.method == "none" else caller.name,
+            key_id=caller.key_id,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -61,26 +62,34 @@ def problems_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def describe(app: FastAPI) -> None:
-    """Let the app describe itself as it is."""
+def describe(
+    app: FastAPI,
+    routes: Mapping[str, tuple[str, ...]] = ROUTES,
+    bodies: Sequence[type[BaseModel]] = _BODIES,
+) -> None:
+    """Let the app describe itself as it is, with what its routes ask for and read."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            _complete(document)
+            _complete(document, routes, bodies)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's own way to extend it
 
 
-def _complete(document: dict[str, Any]) -> None:
+def _complete(
+    document: dict[str, Any],
+    routes: Mapping[str, tuple[str, ...]],
+    bodies: Sequence[type[BaseModel]],
+) -> None:
     _, definitions = models_json_schema(
-        [(model, "validation") for model in _BODIES], ref_template=_REF
+        [(model, "validation") for model in bodies], ref_template=_REF
     )
     _, answers = models_json_schema([(Problem, "serialization")], ref_template=_REF)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas |= definitions["$defs"]
+    schemas |= definitions.get("$defs", {})
     for name, schema in answers["$defs"].items():
         schemas["ApiError" if name == "Problem" else name] = schema
     for path in document["paths"].values():
@@ -92,19 +101,19 @@ def _complete(document: dict[str, Any]) -> None:
             if "503" in answers:  # who asks the database may also meet these
                 for status, told in problems_of(408, 500).items():
                     answers.setdefault(str(status), told)
-    _tell_permissions(document)
+    _tell_permissions(document, routes)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
 
 
-def _tell_permissions(document: dict[str, Any]) -> None:
+def _tell_permissions(document: dict[str, Any], routes: Mapping[str, tuple[str, ...]]) -> None:
     """Say what each route asks for, where callers must say who they are."""
     schemes = document["components"].setdefault("securitySchemes", {})
     schemes["bearer_auth"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
     schemes["api_key_auth"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            needed = ROUTES.get(f"{method.upper()} {path}")
+            needed = routes.get(f"{method.upper()} {path}")
             if needed is None:
                 continue
             operation["security"] = [{"bearer_auth": []}, {"api_key_auth": []}]

@@ -98,6 +98,14 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "POST /logout": (),
 }
 
+# The same of a worker, at its own port.
+WORKER_ROUTES: dict[str, tuple[str, ...]] = {
+    "GET /v1/templates": ("worker:templates_read",),
+    "GET /v1/templates/{namespace}/{name}/{version}": ("worker:templates_read",),
+    "POST /v1/templates/{namespace}/{name}/{version}/validate": ("templates:validate",),
+    "GET /config": ("worker:config_read",),
+}
+
 # What anybody may ask: whether the server lives, and how to talk to it.
 PUBLIC_PATHS = frozenset(
     {
@@ -117,6 +125,10 @@ PUBLIC_PATHS = frozenset(
         "/api-docs/ui",
     }
 )
+WORKER_PUBLIC_PATHS = PUBLIC_PATHS - {"/", "/live", "/ready"} | {
+    "/metrics/worker",
+    "/metrics/events",
+}
 
 
 def holds(held: Collection[str], needed: str) -> bool:
@@ -126,6 +138,16 @@ def holds(held: Collection[str], needed: str) -> bool:
     (True, False)
     """
     return needed in held or f"{needed.partition(':')[0]}:*" in held
+
+
+def misspelled(words: Collection[str]) -> list[str]:
+    """Give the words that look like permissions, and are none: ours are the six resources only.
+
+    >>> misspelled(["tasks:read", "tasks:delete", "openid", "*"])
+    ['tasks:delete']
+    """
+    ours = {word.partition(":")[0] for word in PERMISSIONS}
+    return [w for w in unknown_permissions(words) if ":" in w and w.partition(":")[0] in ours]
 
 
 def unknown_permissions(words: Collection[str]) -> list[str]:

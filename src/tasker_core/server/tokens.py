@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from tasker_core.server.auth import Caller, unauthorized
+from tasker_core.server.auth import Caller, check_words, unauthorized
 from tasker_core.server.jwks import Keys
 from tasker_core.settings import Settings
 
@@ -99,10 +99,12 @@ class Tokens:
         if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
             raise unauthorized("invalid", "the token's sub is no name of 1 to 255 characters")
         namespaces = self._words(claims, self._settings.jwt_namespaces_claim)
+        permissions = self._words(claims, self._settings.jwt_permissions_claim)
+        check_words(permissions, "the token", strict=self._settings.strict_permissions)
         return Caller(
             name,
             "jwt",
-            permissions=self._words(claims, self._settings.jwt_permissions_claim),
+            permissions=permissions,
             namespaces=None if namespaces in (frozenset(), frozenset({"*"})) else namespaces,
             expires_at=datetime.fromtimestamp(_moment(claims), UTC),
         )

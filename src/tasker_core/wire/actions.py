@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from tasker_core.states import TaskState
-from tasker_core.wire.common import Answer, Request, Text
+from tasker_core.wire.common import Answer, Request, Text, any_of
 
 MAX_TASKS = 1000  # of one call
 
@@ -27,6 +27,11 @@ def _no_number(given: object) -> object:
     return given
 
 
+def _whole(number: Any) -> Any:
+    """Take 7.0 for 7, as JSON Schema does."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 GivenMoment = Annotated[datetime, BeforeValidator(_no_number), AfterValidator(_in_utc)]
 _Name = Annotated[Text, Field(min_length=1, max_length=255)]
 
@@ -34,7 +39,20 @@ _Name = Annotated[Text, Field(min_length=1, max_length=255)]
 class TaskSelection(Request):
     """What tasks have in common; at least one of it. What is not known is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra=any_of(
+            status={"type": "array", "minItems": 1},
+            namespace={"type": "string"},
+            name={"type": "string"},
+            version={"type": "string"},
+            failed_step={"type": "string"},
+            error_type={"type": "string"},
+            created_after={"type": "string"},
+            created_before={"type": "string"},
+        ),
+    )
 
     status: list[TaskState] = Field(
         [],
@@ -64,7 +82,22 @@ class TaskSelection(Request):
 class TaskActionsRequest(Request):
     """Do the same with many tasks: those named, those that fit, or those named that fit."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "anyOf": [
+                {
+                    "required": ["task_uuids"],
+                    "properties": {"task_uuids": {"type": "array"}, "cursor": {"type": "null"}},
+                },
+                {
+                    "required": ["where"],
+                    "properties": {"where": {"type": "object"}, "task_uuids": {"type": "null"}},
+                },
+            ]
+        },
+    )
 
     action: Literal["cancel", "resolve", "reset"]
     task_uuids: list[UUID] | None = Field(None, min_length=1, max_length=MAX_TASKS)
@@ -79,7 +112,7 @@ class TaskActionsRequest(Request):
     dry_run: Annotated[bool, Strict()] = Field(
         False, description="Change nothing, and say what would become of each."
     )
-    limit: Annotated[int, Strict()] = Field(
+    limit: Annotated[int, Strict(), BeforeValidator(_whole)] = Field(
         MAX_TASKS, ge=1, le=MAX_TASKS, description="How many tasks to find at most."
     )
     cursor: UUID | None = Field(None, description="The next_cursor of the answer before.")

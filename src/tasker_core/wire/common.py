@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 
@@ -31,6 +31,17 @@ def _without_nul(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_without_nul)]
+
+
+def any_of(**kinds: Any) -> dict[str, Any]:
+    """Say in a schema that at least one of these members is there, and is like this.
+
+    >>> any_of(where={"type": "object"})
+    {'anyOf': [{'required': ['where'], 'properties': {'where': {'type': 'object'}}}]}
+    """
+    return {
+        "anyOf": [{"required": [name], "properties": {name: kind}} for name, kind in kinds.items()]
+    }
 
 
 class Request(BaseModel):

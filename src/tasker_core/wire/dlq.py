@@ -6,10 +6,10 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from tasker_core.states import DlqReason, DlqStatus, TaskState
-from tasker_core.wire.common import Answer, Moment, Request, Text
+from tasker_core.wire.common import Answer, Moment, Request, Text, any_of
 
 
 def _spelt(kind: type[StrEnum]) -> BeforeValidator:
@@ -41,6 +41,20 @@ class DlqEntryRequest(Request):
 
 class DlqUpdate(Request):
     """What is found out about a dead letter. What is absent or null stays as it is."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            **any_of(
+                resolution_status={"type": "string"},
+                resolution_notes={"type": "string"},
+                resolved_by={"type": "string"},
+                metadata={"type": "object"},
+                reopen={"const": True},
+            ),
+            "if": {"required": ["reopen"], "properties": {"reopen": {"const": True}}},
+            "then": {"properties": {"resolution_status": {"enum": ["pending", None]}}},
+        }
+    )
 
     resolution_status: StatusWord = Field(
         None, description="A pending entry is resolved once; pending only with reopen."

@@ -8,6 +8,7 @@ up nobody. Durable ones are in the outbox by then.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ class Announcer:
         self._thread: ThreadPoolExecutor | None = None
         self._waiting: set[Future[Any]] = set()
         self._subscribers: SubscriberRegistry | None = None
+        self.told: Counter[str] = Counter()  # events, by their delivery mode
+        self.dropped = 0  # outcomes whose events nobody kept up with
 
     def attach(self) -> None:
         """Attach the subscribers that the application has registered, in place of earlier ones."""
@@ -54,6 +57,7 @@ class Announcer:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="tasker-events")
         if len(self._waiting) >= MOST_WAITING:
+            self.dropped += 1
             _log.warning("events_dropped", task_uuid=str(ended.task_uuid), waiting=MOST_WAITING)
             return
         published = self._thread.submit(self._publish, ended)
@@ -69,7 +73,13 @@ class Announcer:
             self._subscribers.stop_all()
 
     def _publish(self, ended: Ended) -> list[InProcessDomainEvent]:
-        """Publish the events of one outcome, in the thread; give them."""
+        """Publish the events of one outcome, in the thread, and count them; give them."""
+        events = self._hand_over(ended)
+        modes = {one.name: one.delivery_mode for one in ended.plan.events}
+        self.told.update(modes[one.event_name] for one in events)
+        return events
+
+    def _hand_over(self, ended: Ended) -> list[InProcessDomainEvent]:
         from tasker_core.handlers.events.publish import hand_over, publish_step_events
 
         assert ended.context is not None

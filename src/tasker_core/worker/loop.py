@@ -129,7 +129,7 @@ class AsyncWorker:
         if self._settings.worker_port is not None:
             from tasker_core.worker.page import Page
 
-            self.page = Page(self, self._settings, self._settings.worker_port)
+            self.page = Page(self, self._database, self._settings, self._settings.worker_port)
         try:
             conn = await self._connect()
         except BaseException:
@@ -288,6 +288,20 @@ class AsyncWorker:
     def unrecorded(self) -> list[Finished]:
         """The results that still need their leases."""
         return [*self.unconfirmed, *self._held]
+
+    @property
+    def registry(self) -> HandlerRegistry:
+        """The handlers that it has."""
+        return self._plans.registry
+
+    @property
+    def announcer(self) -> Announcer:
+        """What tells the subscribers of this process."""
+        return self._announcer
+
+    def looks_at(self, namespace: str) -> bool:
+        """Whether it would serve this namespace, had it the handlers."""
+        return self._namespaces is None or namespace in self._namespaces
 
     @property
     def namespaces(self) -> list[str]:

@@ -31,6 +31,8 @@ class EventBus:
     def __init__(self) -> None:
         self._callbacks: list[tuple[str, Callable[[InProcessDomainEvent], Any]]] = []
         self._lock = Lock()
+        self.delivered_count = 0  # an event counts for each that it was handed to
+        self.failed_count = 0  # likewise, where it raised something
 
     @classmethod
     def instance(cls) -> EventBus:
@@ -86,8 +88,15 @@ class EventBus:
                 finished(callback(event.model_copy(deep=True)))
                 taken += 1
             except Exception:
+                self.failed_count += 1
                 log.exception("a subscriber of %r failed on %s", pattern, event.event_name)
+        self.delivered_count += taken
         return taken
+
+    @property
+    def pattern_count(self) -> int:
+        """How many different patterns they are for."""
+        return len({pattern for pattern, _ in self._callbacks})
 
     @property
     def subscriber_count(self) -> int:

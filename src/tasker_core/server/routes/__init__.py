@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter
 from starlette.responses import Response
 
 from tasker_core.server.problems import ProblemRoute
 from tasker_core.wire.common import Text
+
+# Newer versions of FastAPI trace and count by themselves; metrics.py does, the same for all.
+QUIET: dict[str, Any] = (
+    {"telemetry": {"tracing": False, "metrics": False, "logs": False}}
+    if "telemetry" in inspect.signature(FastAPI).parameters
+    else {}
+)
 
 
 def _absent(value: Any) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import timedelta
-from typing import Annotated
+from hashlib import blake2b
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
 
+import orjson
 from fastapi import Query
 from pydantic import BaseModel, Field, TypeAdapter
 from starlette.requests import Request
@@ -58,6 +61,9 @@ class DlqQuery(BaseModel):
     task_uuid: UUID | None = None
     limit: int = Field(50, ge=1, le=200)
     offset: int = Field(0, ge=0, le=1_000_000_000)
+    cursor: Word = Field(
+        None, description="The X-Next-Cursor of the reply before, with the same filters."
+    )
 
 
 @router.get(
@@ -67,7 +73,12 @@ class DlqQuery(BaseModel):
     tags=["dlq"],
 )
 async def list_entries(request: Request, wanted: Annotated[DlqQuery, Query()]) -> Response:
-    """List dead letters, the youngest first; X-Total-Count and Link tell of the others."""
+    """List dead letters, the youngest first; X-Total-Count and Link tell of the others.
+
+    By cursor, none is left out or comes twice, whatever is put aside meanwhile.
+    """
+    if wanted.cursor is not None and wanted.offset:
+        raise Refusal(400, "BAD_REQUEST", "offset does not go together with cursor")
     filtered = dlq.DlqFilter(
         status=wanted.resolution_status,
         reason=wanted.dlq_reason,
@@ -75,12 +86,21 @@ async def list_entries(request: Request, wanted: Annotated[DlqQuery, Query()]) -
         task_uuid=wanted.task_uuid,
         namespaces=namespaces_of(request),
     )
+    digest = blake2b(orjson.dumps(filtered, default=str), digest_size=6).hexdigest()
+    after = None if wanted.cursor is None else _read_cursor(wanted.cursor, digest)
     async with backend_of(request).connection() as conn:
         total = await dlq.count_entries(conn, filtered)
-        found = await dlq.list_entries(conn, filtered, limit=wanted.limit, offset=wanted.offset)
-    reply = answer_list(_ENTRIES, [dlq_entry(entry) for entry in found])
+        found = await dlq.list_entries(
+            conn, filtered, limit=wanted.limit + 1, offset=wanted.offset, after=after
+        )
+    page = found[: wanted.limit]
+    reply = answer_list(_ENTRIES, [dlq_entry(entry) for entry in page])
     reply.headers["X-Total-Count"] = str(total)
-    if links := _links(request, wanted, total):
+    cursor = None
+    if len(found) > len(page):
+        text = orjson.dumps([digest, str(page[-1].dlq_entry_uuid)])
+        cursor = reply.headers["X-Next-Cursor"] = urlsafe_b64encode(text).decode()
+    if links := _links(request, wanted, total, cursor):
         reply.headers["Link"] = links
     return reply
 
@@ -231,15 +251,29 @@ def _given(asked: DlqUpdate) -> tuple[object, ...]:
     return (asked.resolution_status, asked.resolution_notes, asked.resolved_by, asked.metadata)
 
 
-def _links(request: Request, wanted: DlqQuery, total: int) -> str:
+def _read_cursor(text: str, digest: str) -> UUID:
+    try:
+        bound_to, uuid = orjson.loads(urlsafe_b64decode(text))
+        after = UUID(uuid)
+    except (ValueError, TypeError, AttributeError):
+        raise Refusal(400, "BAD_REQUEST", "cursor is not one that a reply has named") from None
+    if bound_to != digest:
+        raise Refusal(400, "BAD_REQUEST", "cursor belongs to other filters; begin without one")
+    return after
+
+
+def _links(request: Request, wanted: DlqQuery, total: int, cursor: str | None) -> str:
     """Name the pages before and after this one, as RFC 8288 has it."""
-    pages = {}
-    if wanted.offset > 0:
-        pages["prev"] = max(0, wanted.offset - wanted.limit)
-    if wanted.offset + wanted.limit < total:
-        pages["next"] = wanted.offset + wanted.limit
-    query = wanted.model_dump(mode="json", exclude_none=True)
+    pages: dict[str, dict[str, Any]] = {}
+    if wanted.cursor is None:
+        if wanted.offset > 0:
+            pages["prev"] = {"offset": max(0, wanted.offset - wanted.limit)}
+        if wanted.offset + wanted.limit < total:
+            pages["next"] = {"offset": wanted.offset + wanted.limit}
+    elif cursor is not None:
+        pages["next"] = {"cursor": cursor}
+    query = wanted.model_dump(mode="json", exclude_none=True, exclude={"offset", "cursor"})
     return ", ".join(
-        f'<{path_of(request, "/v1/dlq")}?{urlencode({**query, "offset": offset})}>; rel="{name}"'
-        for name, offset in pages.items()
+        f'<{path_of(request, "/v1/dlq")}?{urlencode({**query, **place})}>; rel="{name}"'
+        for name, place in pages.items()
     )

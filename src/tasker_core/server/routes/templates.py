@@ -138,7 +138,7 @@ async def get_input_schema(
         "requestBody": {
             "required": True,
             "content": {
-                "application/yaml": {"schema": {"type": "string"}},
+                "application/yaml": {"schema": {"type": "string", "pattern": r"\S"}},
                 "application/json": {"schema": {}},
             },
         }
