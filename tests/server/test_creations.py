@@ -17,6 +17,7 @@ from tasker_core.engine.create import NewTask, create_task
 from tasker_core.engine.register import register_template
 from tasker_core.errors import DatabaseUnreachable, DuplicateTask
 from tasker_core.server.creations import CALLS, Creations
+from tasker_core.server.pressure import Overloaded
 
 FLOW = {"name": "flow", "namespace": "shop"}
 
@@ -127,3 +128,14 @@ async def test_a_context_that_the_database_refuses_is_refused_alone(
         await conn.execute("alter table tasker.tasks drop constraint no_seven")
     assert [n for n, one in enumerate(found) if isinstance(one, BaseException)] == [7]
     assert isinstance(found[7], asyncpg.CheckViolationError | DatabaseUnreachable)
+
+
+async def test_too_many_are_refused(app: FastAPI, conn: Any, flow: None) -> None:
+    """As many as may wait for a connection may wait here; the next is told to come later."""
+    creations = app.state.backend.creations
+    most = app.state.backend.settings.server_waiting_requests
+    asked = [creations.create(order(n)) for n in range(most + 5)]
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    refused = [one for one in found if isinstance(one, Overloaded)]
+    assert len(refused) == 5
+    assert await conn.fetchval("select count(*) from tasker.tasks") == most

@@ -94,18 +94,19 @@ class Backend:
         self, pool: asyncpg.Pool[asyncpg.Record]
     ) -> PoolConnectionProxy[asyncpg.Record]:
         if self.is_full and self.waiting >= self.settings.server_waiting_requests:
-            raise self._too_many(f"{self.waiting} requests wait for a connection already")
+            raise self.too_many(f"{self.waiting} requests wait for a connection already")
         self.waiting += 1
         try:
             return await pool.acquire(timeout=ACQUIRE_SECONDS)
         except TimeoutError:
             if self.is_full:
-                raise self._too_many(f"no connection was free for {ACQUIRE_SECONDS:g} s") from None
+                raise self.too_many(f"no connection was free for {ACQUIRE_SECONDS:g} s") from None
             raise
         finally:
             self.waiting -= 1
 
-    def _too_many(self, why: str) -> Overloaded:
+    def too_many(self, why: str) -> Overloaded:
+        """Make the error for whoever is one too many."""
         return self.pressure.refusal("pool", f"{why}; try again later", POOL_RETRY_SECONDS)
 
 

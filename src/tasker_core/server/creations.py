@@ -37,10 +37,15 @@ class Creations:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def create(self, new: NewTask) -> CreatedTask:
-        """Create a task; raises what `create_task` raises.
+        """Create a task. Whoever gives up waiting does not stop it.
 
-        Whoever gives up waiting does not stop it.
+        Raises:
+            TaskerError: As `create_task` does.
+            Overloaded: Too many wait already.
         """
+        most = self._backend.settings.server_waiting_requests
+        if self._calls == CALLS and len(self._waiting) >= most:
+            raise self._backend.too_many(f"{len(self._waiting)} tasks wait to be created already")
         asked: _Asked = (new, asyncio.get_running_loop().create_future())
         if tracer() is not None or has_current_span():  # whose span it would be, else
             self._begin(self._create_alone(asked))
