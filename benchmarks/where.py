@@ -7,7 +7,7 @@ from a full queue, once one task after the other. Told apart, for a step: the pr
 of the worker, of its database backend and of the rest of the database, the time that the
 backend waited for the log to be on disk, and how long the step took in all. Then, in runs of
 their own because to ask takes time: what the functions of the engine take of the backend, and
-the packages of the worker's Python.
+the packages of the worker's Python. Last, what a finished step takes on disk.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ HANDLER = HANDLERS["async"]
 Run = Callable[[], Awaitable[None]]
 
 WAITED = "select coalesce(sum(fsync_time), 0) from pg_stat_io where object = 'wal'"
+SIZE = (
+    "select sum(pg_total_relation_size('tasker.' || name)) / (select count(*) from tasker.steps) "
+    "from unnest(array['tasks', 'steps', 'attempts', 'changes']) as t (name)"
+)
 FUNCTIONS = "select funcname, self_time from pg_stat_user_functions where self_time > 0"
 
 
@@ -167,6 +171,7 @@ async def main(rounds: int, tasks: int, as_json: bool) -> None:
                     found[label, f"function {name}"].append(value)
             await _set(bench.conn, "track_functions", "none")
         shares = await packages(bench, tasks)
+        size = float(await bench.conn.fetchval(SIZE))
     answers = [
         Answer(f"{label}: {name}", values, "µs/step")
         for (label, name), values in sorted(found.items(), key=_largest_first)
@@ -177,6 +182,7 @@ async def main(rounds: int, tasks: int, as_json: bool) -> None:
         for name, share in sorted(shares.items(), key=lambda item: -item[1])
         if share >= 1
     ]
+    answers.append(Answer("on disk, with the task's share and indexes", [size], "bytes/step"))
     show(answers, as_json=as_json)
 
 
