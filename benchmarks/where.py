@@ -115,7 +115,7 @@ async def packages(bench: Bench, tasks: int) -> dict[str, float]:
     profile.disable()
     await worker.stop()
     found: defaultdict[str, float] = defaultdict(float)
-    for (file, _, name), facts in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+    for (file, _, name), facts in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined] # not in its types
         found[_package(file, name)] += facts[2]
     total = sum(found.values())
     return {name: 100 * seconds / total for name, seconds in found.items()}

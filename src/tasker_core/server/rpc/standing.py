@@ -42,7 +42,7 @@ class Standing(health.aio.HealthServicer):  # type: ignore[misc] # it has no typ
         await self._look()
         return await super().Check(request, context)
 
-    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 # likewise
         """Say how it is, and again whenever that changes."""
         if self._watchers >= MOST_WATCHERS:
             await context.abort(StatusCode.RESOURCE_EXHAUSTED, "enough are watching already")
