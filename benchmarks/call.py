@@ -33,6 +33,7 @@ from tasker_core.templates.load import parse_template
 from tasker_core.worker.attempt import Attempt
 from tasker_core.worker.lookup import Lookup
 from tasker_core.worker.plan import StepPlan
+from tasker_core.worker.transaction import Transactions
 
 CALLS = 20_000
 
@@ -100,21 +101,37 @@ def attempt_of(handler: object) -> Attempt:
         template_step="total",
     )
     claim = Claim(
-        *(new_task_uuid(), 2, 1, "total", "total", new_uuid(), 0, 3),
-        *(datetime.now(UTC), new_uuid(), None),
-        *('{"quantity": 3}', '{"cart": {"price": 9.5}}', None, None),
+        task_uuid=new_task_uuid(),
+        step_no=2,
+        attempt=1,
+        name="total",
+        template_step="total",
+        template_uuid=new_uuid(),
+        forgiven=0,
+        max_attempts=3,
+        enqueued_at=datetime.now(UTC),
+        claimed_at=datetime.now(UTC),
+        traceparent=None,
+        correlation_id=new_uuid(),
+        parent_correlation_id=None,
+        context='{"quantity": 3}',
+        parent_results='{"cart": {"price": 9.5}}',
+        inputs=None,
+        checkpoint=None,
     )
     return Attempt(claim, plan, 0.0)
 
 
 def through_worker(handler: object) -> Callable[[], object]:
     """Give what the worker does for one attempt of a sync handler."""
-    attempt, lookup = attempt_of(handler), Lookup(Database("postgresql://nowhere"))
+    attempt, database = attempt_of(handler), Database("postgresql://nowhere")
+    lookup = Lookup(database)
+    transactions = Transactions(database, new_uuid(), lookup)
     assert attempt.plan.handler is not None
     run = attempt.plan.handler.run
 
     def one() -> object:
-        result = result_from_return(run(attempt.context(lookup)))
+        result = result_from_return(run(attempt.context(lookup, transactions)))
         return attempt.finished(result, 0.001, 4_000_000)
 
     return one

@@ -148,12 +148,13 @@ async def test_a_call_carried_out_after_the_new_connection(bench, monkeypatch):
     transaction = slow.transaction()
     real, late = loop_module.finish_steps, []
 
-    async def cut(conn, worker_uuid, finished, *, lanes, limit, lease):
+    async def cut(conn, worker_uuid, finished, *, lanes, limit, lease, **looked):
         if not late and lanes:
             await transaction.start()
             late.append(await claim_steps(slow, worker_uuid, lanes=lanes, limit=limit, lease=lease))
             raise ConnectionError("the network is gone")
-        return await real(conn, worker_uuid, finished, lanes=lanes, limit=limit, lease=lease)
+        claims = {"lanes": lanes, "limit": limit, "lease": lease, **looked}
+        return await real(conn, worker_uuid, finished, **claims)
 
     await bench.begin(template(ONE))
     monkeypatch.setattr(loop_module, "finish_steps", cut)

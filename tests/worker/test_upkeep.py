@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
 from support.flows import ONE, template
 from support.workers import eventually
+from tasker_core.engine.claim import claim_steps, list_lanes
 from tasker_core.worker import upkeep as upkeep_module
 
 HOUR = 3600.0
@@ -211,12 +214,9 @@ async def test_a_worker_says_that_it_is_alive(bench):
 
 async def test_a_worker_takes_back_what_others_dropped(bench):
     """A lease that nobody renews is swept and its step run here."""
-    from uuid import uuid4
-
     task = await bench.begin(template(ONE, retry={"backoff": "none"}))
-    await bench.conn.execute(
-        "select tasker.claim_steps($1, array(select lane from tasker.lanes), 1, '0 s')", uuid4()
-    )
+    lanes = [lane.lane for lane in await list_lanes(bench.conn)]
+    await claim_steps(bench.conn, uuid4(), lanes=lanes, limit=1, lease=timedelta(0))
     await bench.worker({"a": nothing}, sweep_seconds=0.1)
 
     assert await bench.settled(task) == "complete"

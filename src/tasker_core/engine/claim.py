@@ -2,7 +2,7 @@
 
 A task exists, some of its steps wait for nothing, and a worker asks for work. A claim
 is a loan: it ends when the step finishes, or when the lease runs out and sweep takes
-the step back. The rules are in claim.sql.
+the step back. The rules are in claim.sql; to claim is to finish nothing, see finish.sql.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from typing import Any
 from uuid import UUID
 
 from tasker_core.db.connect import Connection
+
+_CLAIM = (
+    "select * from tasker.finish_steps($1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', "
+    "null, null, null, $2, $2, $3, $4)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +100,7 @@ async def claim_steps(
     lease: timedelta,
 ) -> Work:
     """Lease up to `limit` ready steps of these lanes; no claims means nothing is ready."""
-    rows = await conn.fetch(
-        "select * from tasker.claim_steps($1, $2, $3, $4)", worker_uuid, lanes, limit, lease
-    )
+    rows = await conn.fetch(_CLAIM, worker_uuid, lanes, limit, lease)
     return read_work(rows)
 
 

@@ -53,33 +53,6 @@ from tasker.leases as lease
 join tasker.steps as step using (task_uuid, step_no)
 join tasker.tasks as task using (task_uuid);
 
--- Lease ready steps to one worker. No step is ever on loan to two.
---
--- in     lanes are what the worker can serve, those of a namespace side by side; of the
---        namespaces with work, the first ones are served first; max_steps is what it has
---        room for
--- out    one row of kind 'step' a claimed step, best first, and one row of kind 'next'
---        with the time until the next delayed step is due, if there is one
--- locks  tasker.ready, skipping rows that others hold; never waits
-
-create function tasker.claim_steps(
-    by_worker uuid, lanes int[], max_steps int, lease interval
-)
-returns setof tasker.work
-language plpgsql
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-as $$
-declare
-    taken record;
-begin
-    select * into taken from tasker.take_ready(by_worker, lanes, max_steps, lease);
-    return query select * from tasker.describe_work(taken.tasks, taken.steps);
-end;
-$$;
-
 -- Move the best ready steps of these lanes to the worker's leases: an equal share of each
 -- namespace that has any, and what one does not need to those after it.
 create function tasker.take_ready(
@@ -95,11 +68,6 @@ declare
 begin
     tasks := '{}';
     steps := '{}';
-    perform tasker.enqueue_due(moment);
-    if max_steps <= 0 then
-        return;
-    end if;
-
     for of_space in
         select
             array_agg(head.lane order by head.rank, head.task_uuid) as lanes,
@@ -254,33 +222,6 @@ begin
 end;
 $$;
 
--- Tell a worker what it needs for these steps, and when the next delayed one is due.
-create function tasker.describe_work(tasks uuid[], steps int[]) returns setof tasker.work
-language plpgsql
-as $$
-declare
-    message tasker.work;
-begin
-    if tasks <> '{}' then
-        return query
-        select work.*
-        from unnest(tasks, steps) with ordinality as taken (task_uuid, step_no, position)
-        cross join lateral (
-            select * from tasker.work as w
-            where w.task_uuid = taken.task_uuid and w.step_no = taken.step_no
-            limit 1
-        ) as work
-        order by taken.position;
-    end if;
-
-    select min(due_at) - tasker.now() into message.due_in from tasker.delayed;
-    if message.due_in is not null then
-        message.kind := 'next';
-        return next message;
-    end if;
-end;
-$$;
-
 -- Enqueue the delayed steps whose time has come.
 --
 -- locks  the tasks of those steps, skipping what others hold: they are found again
@@ -291,10 +232,6 @@ as $$
 declare
     held_tasks uuid[];
 begin
-    if not exists (select from tasker.delayed as d where d.due_at <= moment) then
-        return;
-    end if;
-
     held_tasks := array(
         select t.task_uuid from tasker.tasks as t
         where t.task_uuid = any (array(

@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from tasker_core.db.connect import Connection
 from tasker_core.engine.claim import Work, read_work
 
+T = TypeVar("T")
+
 GROWN = "TK001"  # the task has moved on since the expansion was planned: plan again
 
 _FINISH = (
     "select * from tasker.finish_steps($1, $2, $3, $4, $5::json[], $6::json[], $7, $8, "
-    "$9::json[], $10, $11::json[], $12::json[], $13::json[], $14, $15, $16)"
+    "$9::json[], $10, $11::json[], $12::json[], $13::json[], $14, $15, $16, $17)"
 )
 
 
@@ -49,8 +52,12 @@ async def finish_steps(
     lanes: Sequence[int],
     limit: int,
     lease: timedelta,
+    looked_lanes: Sequence[int] | None = None,
 ) -> Work:
     """Record these results and claim up to `limit` more steps, in one transaction.
+
+    Of `lanes`, which the worker can serve, only `looked_lanes` are looked at for steps that
+    wait already; None looks at all of them.
 
     The call may be repeated when its commit is unknown: a result that is recorded
     already counts as done. A result whose lease had ended is refused, which changes
@@ -72,15 +79,16 @@ async def finish_steps(
         [one.step_no for one in ordered],
         [one.attempt for one in ordered],
         [one.result for one in ordered],
-        [one.error for one in ordered],
-        [one.retryable for one in ordered],
-        [one.rest for one in ordered],
-        [one.metadata for one in ordered],
+        _sparse([one.error for one in ordered]),
+        [one.retryable for one in ordered] if any(one.error for one in ordered) else None,
+        _sparse([one.rest for one in ordered]),
+        _sparse([one.metadata for one in ordered]),
         [one.execution_ms for one in ordered],
         _sparse([one.expansion for one in ordered]),
         _sparse([one.checkpoint for one in ordered]),
         _sparse([one.events for one in ordered]),
         lanes,
+        lanes if looked_lanes is None else looked_lanes,
         limit,
         lease,
     )
@@ -91,6 +99,6 @@ def _order(one: Finished) -> tuple[bytes, int]:
     return one.task_uuid.bytes, one.step_no
 
 
-def _sparse(texts: list[str | None]) -> list[str | None] | None:
-    """Most calls carry none of these: the database then does not look."""
-    return texts if any(texts) else None
+def _sparse(values: list[T | None]) -> list[T | None] | None:
+    """Most calls carry none of these: neither driver nor database then looks."""
+    return values if any(value is not None for value in values) else None

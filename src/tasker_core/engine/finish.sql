@@ -1,4 +1,4 @@
--- needs: claim.sql
+-- needs: claim.sql release.sql
 -- Record the results of attempts, wake the steps that waited for them, and hand the
 -- worker its next steps: one round trip, one commit.
 --
@@ -7,9 +7,13 @@
 --        that the handler asked to wait before the next attempt, or null; expansion is
 --        what a decision or a batch adds; with a checkpoint the attempt is not over: the
 --        step is enqueued again and goes on from there; events are those that the outcome may
---        publish: see outbox.sql. These three arrays may be null altogether
+--        publish: see outbox.sql. An array of nothing but nulls may be null itself.
+--        lanes are what the worker can serve, looked_lanes those of them in which something
+--        may wait, those of a namespace side by side: of the namespaces with work the first
+--        ones are served first; max_steps is what it has room for
 -- out    a row of kind 'refused' for each result that came too late (the lease had
---        ended), then the rows of claim_steps, none without lanes; a result that is already
+--        ended); one of kind 'step' a claimed step, best first; and one of kind 'next' with the
+--        time until the next delayed step is due, if there is one. A result that is already
 --        recorded is accepted once more, so a call whose commit is unknown can be repeated
 -- locks  the tasks, in the order of their ids; then leases, ready
 -- tells  channel tasker_ready, when a released step was not claimed here; tasker_outbox
@@ -18,7 +22,7 @@ create function tasker.finish_steps(
     by_worker uuid, task_uuids uuid[], step_nos int[], attempts int[],
     results json[], errors json[], retryables boolean[], rests interval[], metadatas json[],
     execution_ms real[], expansions json[], checkpoints json[], events json[],
-    lanes int[], max_steps int, lease interval
+    lanes int[], looked_lanes int[], max_steps int, lease interval
 )
 returns setof tasker.work
 language plpgsql
@@ -30,17 +34,19 @@ as $$
 declare
     settled_count int;
     released_lanes int[];
-    handed_tasks uuid[];
-    handed_steps int[];
+    claimed_tasks uuid[] := '{}';
+    claimed_steps int[] := '{}';
     taken record;
+    message tasker.work;
 begin
-    if cardinality(task_uuids) > 0 then
+    if task_uuids <> '{}' then
         select s.released_lanes, s.settled_count, s.handed_tasks, s.handed_steps
-        into released_lanes, settled_count, handed_tasks, handed_steps
+        into released_lanes, settled_count, claimed_tasks, claimed_steps
         from tasker.settle_attempts(
             array_fill(by_worker, array[cardinality(task_uuids)]),
             task_uuids, step_nos, attempts, results, errors, retryables, rests, metadatas,
-            execution_ms, expansions, checkpoints, events, by_worker, lanes, max_steps, lease
+            execution_ms, expansions, checkpoints, events,
+            by_worker, lanes, looked_lanes, max_steps, lease
         ) as s;
         if settled_count < cardinality(task_uuids) then
             return query
@@ -50,14 +56,42 @@ begin
         end if;
     end if;
 
-    -- without lanes it may be a handler's transaction, for which no other task is to wait
-    if lanes <> '{}' then
-        select * into taken from tasker.take_ready(
-            by_worker, lanes, max_steps - coalesce(cardinality(handed_tasks), 0), lease
-        );
-        return query select * from tasker.describe_work(
-            handed_tasks || taken.tasks, handed_steps || taken.steps
-        );
+    -- results without lanes may be a handler's transaction, for which no other task is to wait
+    if lanes <> '{}' or task_uuids = '{}' then
+        select min(d.due_at) - tasker.now() into message.due_in from tasker.delayed as d;
+        if message.due_in <= interval '0' then
+            perform tasker.enqueue_due(tasker.now());
+            looked_lanes := lanes;
+            select min(d.due_at) - tasker.now() into message.due_in from tasker.delayed as d;
+        end if;
+        if released_lanes <> '{}' then
+            looked_lanes := looked_lanes || array(
+                select unnest(released_lanes) intersect select unnest(lanes)
+                except select unnest(looked_lanes)
+            );
+        end if;
+        max_steps := max_steps - coalesce(cardinality(claimed_tasks), 0);
+        if looked_lanes <> '{}' and max_steps > 0 then
+            select * into taken from tasker.take_ready(by_worker, looked_lanes, max_steps, lease);
+            claimed_tasks := claimed_tasks || taken.tasks;
+            claimed_steps := claimed_steps || taken.steps;
+        end if;
+        if claimed_tasks <> '{}' then
+            return query
+            select work.*
+            from (
+                select unnest(claimed_tasks) as task_uuid, unnest(claimed_steps) as step_no
+            ) as claimed
+            cross join lateral (
+                select * from tasker.work as w
+                where w.task_uuid = claimed.task_uuid and w.step_no = claimed.step_no
+                limit 1
+            ) as work;
+        end if;
+        if message.due_in is not null then
+            message.kind := 'next';
+            return next message;
+        end if;
     end if;
 
     if released_lanes <> '{}' then
@@ -81,7 +115,7 @@ create function tasker.settle_attempts(
     worker_uuids uuid[], task_uuids uuid[], step_nos int[], attempts int[],
     results json[], errors json[], retryables boolean[], rests interval[], metadatas json[],
     execution_ms real[], expansions json[], checkpoints json[], events json[],
-    for_worker uuid, lanes int[], room int, lease interval,
+    for_worker uuid, lanes int[], looked_lanes int[], room int, lease interval,
     out released_lanes int[], out settled_count int, out handed_tasks uuid[], out handed_steps int[]
 )
 language plpgsql
@@ -102,19 +136,25 @@ declare
     places tid[];
 begin
     released_lanes := '{}';
+    -- as lock_tasks does, without the way to a function and back
     select array_agg(held.task_uuid) filter (where held.failed_count > 0) into halted_tasks
-    from tasker.lock_tasks(task_uuids) as held;
+    from (
+        select task.task_uuid, task.failed_count from tasker.tasks as task
+        where task.task_uuid = any (task_uuids)
+        order by task.task_uuid
+        for no key update
+    ) as held;
 
     moment := tasker.now();
 
     with given as (
-        select * from unnest(
-            worker_uuids, task_uuids, step_nos, attempts, results, errors, retryables, rests,
-            metadatas, execution_ms, checkpoints, expansions
-        ) as g (
-            worker_uuid, task_uuid, step_no, attempt, result, error, retryable, rest, metadata,
-            handler_ms, new_checkpoint, expansion
-        )
+        -- side by side in the list, not in "from": that would make a table of each first
+        select
+            unnest(worker_uuids) as worker_uuid, unnest(task_uuids) as task_uuid,
+            unnest(step_nos) as step_no, unnest(attempts) as attempt, unnest(results) as result,
+            unnest(errors) as error, unnest(retryables) as retryable, unnest(rests) as rest,
+            unnest(metadatas) as metadata, unnest(execution_ms) as handler_ms,
+            unnest(checkpoints) as new_checkpoint, unnest(expansions) as expansion
     ),
 
     ended as (
@@ -157,7 +197,9 @@ begin
         from ended
         where step.task_uuid = ended.task_uuid and step.step_no = ended.step_no
         returning
-            ended.*, step.batch_of, step.failure_strategy,
+            ended.place, ended.task_uuid, ended.step_no, ended.attempt, ended.worker_uuid,
+            ended.lane, ended.rank, ended.enqueued_at, ended.claimed_at, ended.handler_ms,
+            ended.error, ended.metadata, ended.expansion, step.batch_of, step.failure_strategy,
             case
                 when ended.new_checkpoint is not null then 'enqueued'
                 when step.state = 'pending' then 'waiting_for_retry'
@@ -247,7 +289,7 @@ begin
         select r.released_lanes, r.released_tasks, r.handed_tasks, r.handed_steps
         into released_lanes, released_tasks, handed_tasks, handed_steps
         from tasker.release_children(
-            moment, done_tasks, done_steps, for_worker, lanes, room, lease
+            moment, done_tasks, done_steps, for_worker, lanes, looked_lanes, room, lease
         ) as r;
     end if;
     released_lanes := released_lanes || yielded_lanes || added_lanes;
@@ -258,9 +300,11 @@ begin
         perform tasker.park_steps(failed_tasks || halted_tasks);
     end if;
     -- a task with a released step is at work, as it was before: only the others need a look
-    perform tasker.advance_tasks(
-        moment, array(select unnest(task_uuids) except select unnest(released_tasks))
-    );
+    if released_tasks is distinct from task_uuids then
+        perform tasker.advance_tasks(
+            moment, array(select unnest(task_uuids) except select unnest(released_tasks))
+        );
+    end if;
     if isolated_tasks is not null then
         perform tasker.set_ranges_aside(isolated_tasks);
     end if;
@@ -278,102 +322,6 @@ begin
     where task.task_uuid = any (task_uuids)
     order by task.task_uuid
     for no key update;
-end;
-$$;
-
--- Release the children of which these steps were the last parents: into the hands of the
--- worker that calls, if it can serve them, has room, nothing that ranks before them waits,
--- and no other namespace does;
--- otherwise into the queue. What goes from hand to hand is spared the way through the queue.
---
--- locks  nothing of its own: the caller holds the tasks
--- out    the lanes of the steps that were enqueued; the tasks of all that were released;
---        and the steps that were handed over
-create function tasker.release_children(
-    moment timestamptz, task_uuids uuid[], step_nos int[],
-    for_worker uuid, lanes int[], room int, lease interval,
-    out released_lanes int[], out released_tasks uuid[],
-    out handed_tasks uuid[], out handed_steps int[]
-)
-language plpgsql
-as $$
-declare
-    waiting record;
-begin
-    select min(head.rank) as best, min(head.namespace) as first_space,
-        max(head.namespace) as last_space
-    into waiting
-    from tasker.heads(case when room > 0 then lanes end) as head;
-
-    with freed as (
-        select parent.task_uuid, child.step_no, count(*) as parents_done
-        from unnest(task_uuids, step_nos) as done (task_uuid, step_no)
-        join tasker.steps as parent using (task_uuid, step_no)
-        cross join lateral unnest(parent.children) as child (step_no)
-        group by parent.task_uuid, child.step_no
-    ),
-
-    counted as (
-        update tasker.steps as step
-        set parents_left = step.parents_left - freed.parents_done
-        from freed
-        where step.task_uuid = freed.task_uuid and step.step_no = freed.step_no
-        returning
-            step.task_uuid, step.step_no, step.lane, step.attempt, step.parents_left, step.state,
-            step.batch_of, step.failure_strategy, step.is_held
-    ),
-
-    released as (
-        select
-            c.task_uuid, c.step_no, c.lane, c.attempt, task.rank,
-            c.lane = any (lanes) and (
-                waiting.best is null
-                or task.rank <= waiting.best
-                    and task.namespace = waiting.first_space
-                    and task.namespace = waiting.last_space
-            ) as may_go
-        from counted as c
-        join tasker.tasks as task using (task_uuid)
-        where c.parents_left = 0 and c.state = 'pending'
-            and not c.is_held
-            and not (task.failed_count > 0 and tasker.is_halted(
-                task.task_uuid, task.halts_on_failure, c.batch_of, c.failure_strategy
-            ))
-    ),
-
-    placed as (
-        select
-            released.*,
-            may_go and room >= row_number() over (
-                partition by may_go order by rank, task_uuid, step_no
-            ) as goes
-        from released
-    ),
-
-    handed as (
-        insert into tasker.leases (
-            task_uuid, step_no, lane, rank, attempt, worker_uuid,
-            enqueued_at, claimed_at, ends_at
-        )
-        select
-            p.task_uuid, p.step_no, p.lane, p.rank, p.attempt + 1, for_worker,
-            moment, moment, moment + lease
-        from placed as p where p.goes
-    ),
-
-    enqueued as (
-        insert into tasker.ready (task_uuid, step_no, lane, rank, attempt, enqueued_at)
-        select p.task_uuid, p.step_no, p.lane, p.rank, p.attempt, moment
-        from placed as p where not p.goes
-    )
-
-    select
-        coalesce(array_agg(distinct lane) filter (where not goes), '{}'),
-        array_agg(task_uuid),
-        array_agg(task_uuid order by rank, task_uuid, step_no) filter (where goes),
-        array_agg(step_no order by rank, task_uuid, step_no) filter (where goes)
-    into released_lanes, released_tasks, handed_tasks, handed_steps
-    from placed;
 end;
 $$;
 

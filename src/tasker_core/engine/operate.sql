@@ -142,7 +142,7 @@ begin
         perform tasker.expand_task(its_task, array[its_step_no], expansion);
     end if;
     perform tasker.release_children(
-        moment, array[its_task], array[its_step_no], null, '{}', 0, null
+        moment, array[its_task], array[its_step_no], null, '{}', '{}', 0, null
     );
     perform tasker.resume_task(moment, its_task);
     state := next_state;

@@ -74,7 +74,7 @@ begin
             null,
             null,
             tasker.lost_events(moment, lost.tasks, lost.steps, lost.attempts, its_error),
-            null, '{}', 0, null
+            null, '{}', '{}', 0, null
         );
         perform tasker.tell_ready(lost_tasks);
     end if;

@@ -94,7 +94,7 @@ begin
             array[execution_ms], case when expansion is not null then array[expansion] end,
             case when checkpoint is not null then array[checkpoint] end,
             case when events is not null then array[events] end,
-            '{}', 0, interval '0'
+            '{}', '{}', 0, interval '0'
         );
         outcome := 'recorded';
     exception when sqlstate 'TK001' then

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -40,6 +39,7 @@ from tasker_core.worker.announce import Announcer
 from tasker_core.worker.attempt import Attempt, Ended
 from tasker_core.worker.broken import BROKEN, connect, reason, rest, unreachable_if_broken
 from tasker_core.worker.ends import expanded, is_unaccepted, rejected
+from tasker_core.worker.lookout import Lookout
 from tasker_core.worker.lookup import Lookup
 from tasker_core.worker.plan import PlanBook
 from tasker_core.worker.run import Runner
@@ -88,13 +88,13 @@ class AsyncWorker:
         self._most_in_call = max(WHOLE_CALL, self.concurrency // 2)
         self.lease = timedelta(seconds=settings.lease_seconds)
         self.lanes: list[int] = []
-        self._spaces: deque[list[int]] = deque()  # the same lanes, by namespace
         self.unserved: list[Lane] = []  # lanes that this worker has no handler for
         self.finished_count = 0
         self.started_at = 0.0  # time.monotonic()
         self.page: Page | None = None  # health and metrics of this worker
         self.tally = Tally(counts_steps=settings.worker_port is not None)
         self._served: list[Lane] = []
+        self._lookout = Lookout(settings.poll_seconds)
         self._database = database
         self._settings = settings
         self._namespaces = namespaces if namespaces is not None else settings.namespaces
@@ -268,10 +268,7 @@ class AsyncWorker:
         self._served, self.unserved = served, unserved
         if [lane.lane for lane in served] != self.lanes:
             self.lanes = [lane.lane for lane in served]
-            spaces: dict[str, list[int]] = {}
-            for lane in served:
-                spaces.setdefault(lane.namespace, []).append(lane.lane)
-            self._spaces = deque(spaces.values())
+            self._lookout.serve(served)
             self._woken.set()
 
     @property
@@ -308,24 +305,20 @@ class AsyncWorker:
         """The namespaces of which it can serve at least one lane."""
         return sorted({lane.namespace for lane in self._served})
 
-    def _next_lanes(self) -> list[int]:
-        """Give the lanes by namespace; with every call another namespace goes first."""
-        if len(self._spaces) > 1:
-            self._spaces.rotate(-1)
-        return [lane for space in self._spaces for lane in space]
-
     def _serves(self, lane: Lane) -> bool:
         wanted = HandlerDefinition(lane.callable, lane.method, lane.resolver)
         return self._plans.registry.find(wanted) is not None
 
     def _on_notice(self, notice: Notice | None) -> None:
-        if notice is None or notice.channel == "tasker_lanes":
+        if notice is None:  # whatever was told meanwhile is lost
             self._upkeep.look_for_lanes_soon()
-            self._woken.set()
+            self._look_everywhere()
+        elif notice.channel == "tasker_lanes":
+            self._upkeep.look_for_lanes_soon()
         elif notice.channel == "tasker_cancelled":
             with contextlib.suppress(ValueError):  # anybody can notify anything
                 self._check(UUID(notice.payload))
-        elif self._namespaces is None or notice.payload in self._namespaces:
+        elif self._lookout.tell(notice.payload):
             self._woken.set()
 
     def _check(self, ended: UUID) -> None:
@@ -402,23 +395,28 @@ class AsyncWorker:
             await self._finish_held(conn)
         room = 0 if self._is_draining else self.concurrency - len(self.runner.running)
         room = min(max(0, room), self._most_in_call)
-        if not self.unconfirmed and (not room or not self.lanes):
+        if not self.unconfirmed and not (room and self._lookout.has_any):
             self.runner.begin()
             return None
+        looked = self._lookout.take() if room else []
         sent_at = time.monotonic()
         batch = _fitting(self.unconfirmed[: self._most_in_call])
-        call = asyncio.create_task(self._finish_and_claim(conn, batch, room))
+        call = asyncio.create_task(self._finish_and_claim(conn, batch, room, looked))
         await asyncio.sleep(0)  # it is on its way
         self.runner.begin()
         try:
             work, recorded = await call
         except asyncpg.LockNotAvailableError:
+            self._lookout.take_again(looked)
             self._held += batch
             self._held_until = 0.0
             self.unconfirmed = self.unconfirmed[len(batch) :]
             self._woken.set()
             return None
         self._failed_turns = 0
+        has_room = len(work.claims) < room
+        if not has_room:
+            self._lookout.take_again(looked)
         self.finished_count += len(batch)
         self.unconfirmed = self.unconfirmed[len(batch) :]
         self.tally.refused += len(work.refusals)
@@ -433,14 +431,19 @@ class AsyncWorker:
         for one in recorded:
             self._announce(one)
         await self._admit(conn, work.claims, sent_at)
-        if self.unconfirmed or self.runner.has_finished or len(work.claims) == self._most_in_call:
+        if (
+            self.unconfirmed
+            or self.runner.has_finished
+            or len(work.claims) == self._most_in_call
+            or (has_room and self._lookout.has_any)
+        ):
             self._woken.set()
         else:
             self.runner.begin()
         return work
 
     async def _finish_and_claim(
-        self, conn: Connection, batch: Sequence[Finished], room: int
+        self, conn: Connection, batch: Sequence[Finished], room: int, looked: Sequence[str]
     ) -> tuple[Work, list[Finished]]:
         """Make the call until it goes through; give what it brought and what was recorded."""
         recorded: list[Finished] = []
@@ -452,9 +455,10 @@ class AsyncWorker:
                         conn,
                         self.worker_uuid,
                         ends,
-                        lanes=self._next_lanes(),
+                        lanes=self.lanes,
                         limit=room,
                         lease=self.lease,
+                        looked_lanes=self._lookout.lanes_of(looked),
                     )
                     return work, [*recorded, *_accepted(ends, work)]
             except CONFLICTS as error:
@@ -574,7 +578,7 @@ class AsyncWorker:
             conn.terminate()
             raise
         asyncio.get_running_loop().call_later(self.lease.total_seconds() / 3, self._ask_again)
-        self._woken.set()
+        self._look_everywhere()
         return conn
 
     def _ask_again(self) -> None:
@@ -586,12 +590,22 @@ class AsyncWorker:
         loop = asyncio.get_running_loop()
         if work is None and self._alarm is not None and self._alarm.when() > loop.time():
             return
-        seconds = self._settings.poll_seconds
+        seconds, ring = self._settings.poll_seconds, self._look_everywhere
         if work is not None and work.due_in is not None:
-            seconds = min(seconds, max(SHORTEST_WAIT_SECONDS, work.due_in.total_seconds()))
+            due_in = max(SHORTEST_WAIT_SECONDS, work.due_in.total_seconds())
+            if due_in < seconds:
+                seconds, ring = due_in, self._look_at_due
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = loop.call_later(seconds, self._woken.set)
+        self._alarm = loop.call_later(seconds, ring)
+
+    def _look_everywhere(self) -> None:
+        self._lookout.look_everywhere()
+        self._woken.set()
+
+    def _look_at_due(self) -> None:
+        self._lookout.is_due = True
+        self._woken.set()
 
 
 def _fitting(finished: list[Finished]) -> list[Finished]:

@@ -1,0 +1,75 @@
+"""Where a worker looks for steps that wait.
+
+Whoever makes a step ready tells its namespace. A namespace in which nothing was found is not
+looked at again before it is told of, so that what a call costs does not grow with the lanes
+that a worker serves. Since what is told may be lost, all are looked at now and then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from tasker_core.engine.claim import Lane
+
+MOST_AT_ONCE = 64  # namespaces that one call looks at
+
+
+class Lookout:
+    """The namespaces that a worker serves, and in which of them something may wait.
+
+    Args:
+        poll_seconds: How often to look everywhere, told or not.
+    """
+
+    def __init__(self, poll_seconds: float) -> None:
+        self._poll_seconds = poll_seconds
+        self._lanes: dict[str, list[int]] = {}
+        self._told: dict[str, None] = {}  # in the order in which to look
+        self._everywhere_at = 0.0  # time.monotonic()
+        self.is_due = False  # a delayed step is, of whatever namespace
+
+    def serve(self, lanes: Iterable[Lane]) -> None:
+        """Serve these lanes from now on."""
+        self._lanes = {}
+        for lane in lanes:
+            self._lanes.setdefault(lane.namespace, []).append(lane.lane)
+        self._told = {}
+        self.look_everywhere()
+
+    def tell(self, namespace: str) -> bool:
+        """Something may wait there; say whether it is served here."""
+        if namespace not in self._lanes:
+            return False
+        self._told[namespace] = None
+        return True
+
+    def look_everywhere(self) -> None:
+        """Something may wait anywhere."""
+        self._everywhere_at = time.monotonic() + self._poll_seconds
+        self._told.update(dict.fromkeys(self._lanes))
+
+    @property
+    def has_any(self) -> bool:
+        """Whether there is anywhere to look."""
+        return bool(self._told) or self.is_due
+
+    def take(self) -> list[str]:
+        """Take the next namespaces to look at: nothing waits there, unless one hears again."""
+        if time.monotonic() >= self._everywhere_at:
+            self.look_everywhere()
+        self.is_due = False
+        taken = list(self._told)[:MOST_AT_ONCE]
+        for namespace in taken:
+            del self._told[namespace]
+        return taken
+
+    def take_again(self, namespaces: list[str]) -> None:
+        """They were not looked at to the end; the next time another one goes first."""
+        for namespace in [*namespaces[1:], *namespaces[:1]]:
+            self._told.pop(namespace, None)  # told of meanwhile
+            self._told[namespace] = None
+
+    def lanes_of(self, namespaces: Iterable[str]) -> list[int]:
+        """List the lanes of these namespaces, those of one side by side."""
+        return [lane for one in namespaces for lane in self._lanes.get(one, ())]

@@ -1,0 +1,93 @@
+"""A worker looks where it was told that something waits, and everywhere now and then."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasker_core.engine.claim import Lane
+from tasker_core.worker import lookout as lookout_module
+from tasker_core.worker.lookout import MOST_AT_ONCE, Lookout
+
+POLL = 5.0
+
+
+def lane(number: int, namespace: str) -> Lane:
+    return Lane(number, namespace, f"do_{number}", "call", None)
+
+
+@pytest.fixture
+def moment(monkeypatch):
+    """Own the clock: a list of one number, the seconds."""
+    now = [100.0]
+    monkeypatch.setattr(lookout_module.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def lookout(moment):
+    """Serves three namespaces; all have been looked at."""
+    made = Lookout(POLL)
+    made.serve([lane(1, "a"), lane(2, "b"), lane(3, "a"), lane(4, "c")])
+    assert made.take() == ["a", "b", "c"]
+    return made
+
+
+def test_nothing_is_looked_at_twice_untold(lookout):
+    """Until somebody tells, there is nowhere to look."""
+    assert not lookout.has_any
+    assert lookout.take() == []
+
+
+def test_what_is_told_is_looked_at_once(lookout):
+    """However often it is told."""
+    assert [lookout.tell("b"), lookout.tell("b"), lookout.tell("elsewhere")] == [True, True, False]
+    assert lookout.has_any
+    assert lookout.take() == ["b"]
+    assert lookout.take() == []
+
+
+def test_the_lanes_of_a_namespace_stand_side_by_side(lookout):
+    """As finish_steps wants them."""
+    assert lookout.lanes_of(["b", "a"]) == [2, 1, 3]
+    assert lookout.lanes_of(["elsewhere"]) == []
+
+
+def test_another_namespace_goes_first_the_next_time(lookout):
+    """Those told of meanwhile go before those that had their turn."""
+    lookout.take_again(["a", "b", "c"])
+    assert lookout.take() == ["b", "c", "a"]
+    lookout.tell("a")
+    lookout.take_again(["b", "c", "a"])
+    assert lookout.take() == ["c", "a", "b"]
+
+
+def test_everywhere_when_the_time_has_come(lookout, moment):
+    """What was told may be lost, and a busy worker has no idle moment to poll in."""
+    moment[0] += POLL - 0.1
+    assert lookout.take() == []
+    moment[0] += 0.1
+    assert lookout.take() == ["a", "b", "c"]
+    assert lookout.take() == []
+
+
+def test_a_delayed_step_that_is_due_is_of_no_namespace(lookout):
+    """One call is to be made for it."""
+    lookout.is_due = True
+    assert lookout.has_any
+    assert lookout.take() == []
+    assert not lookout.has_any
+
+
+def test_a_call_looks_at_so_many_namespaces(moment):
+    """And the next call at the others."""
+    lookout = Lookout(POLL)
+    lookout.serve([lane(number, f"space {number}") for number in range(MOST_AT_ONCE + 2)])
+    assert len(lookout.take()) == MOST_AT_ONCE
+    assert lookout.take() == [f"space {MOST_AT_ONCE}", f"space {MOST_AT_ONCE + 1}"]
+
+
+def test_other_lanes_are_looked_at_from_the_start(lookout):
+    """What was told of namespaces that are no longer served is forgotten."""
+    lookout.tell("c")
+    lookout.serve([lane(9, "d"), lane(1, "a")])
+    assert lookout.take() == ["d", "a"]
