@@ -25,8 +25,13 @@ async def nothing(context):
     return {}
 
 
-async def test_connections_killed_at_random_moments(bench):
-    """Forty tasks finish with each step recorded once while every connection keeps breaking."""
+@pytest.mark.parametrize("results_for_a_call", [2, loop_module.WHOLE_CALL])
+async def test_connections_killed_at_random_moments(bench, monkeypatch, results_for_a_call):
+    """Forty tasks finish with each step recorded once while every connection keeps breaking.
+
+    With few results for a call the second connections are in use, too.
+    """
+    monkeypatch.setattr(loop_module, "WHOLE_CALL", results_for_a_call)
     random_ = random.Random(7)
     ran = []
 

@@ -69,9 +69,9 @@ class StepwiseWorker(AsyncWorker):
             self._woken.clear()
             if stop is not None and not self._is_draining:
                 self._is_draining = True  # this turn only records
-                await self._turn(conn)
+                await self._whole_turn(conn)
                 self._is_draining = await stop()
-            await self._turn(conn)
+            await self._whole_turn(conn)
             if not self.runner.running and not self.unrecorded:
                 break
             if not await self._something_ends():
@@ -79,6 +79,12 @@ class StepwiseWorker(AsyncWorker):
         await asyncio.to_thread(self.recorder.wait)
         await self._tell_durable_subscribers(conn)
         return self._is_draining
+
+    async def _whole_turn(self, conn: Connection) -> None:
+        self._lookout.look_everywhere()  # nobody tells it anything
+        self._take_committed()
+        await self._finish_held(conn)
+        await self._turn(conn)
 
     async def _tell_durable_subscribers(self, conn: Connection) -> None:
         """Bring them what is new in the outbox, as a relay does; it stays there to be looked at."""

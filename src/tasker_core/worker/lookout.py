@@ -26,6 +26,7 @@ class Lookout:
         self._poll_seconds = poll_seconds
         self._lanes: dict[str, list[int]] = {}
         self._told: dict[str, None] = {}  # in the order in which to look
+        self._looking: list[list[str]] = []  # by call
         self._everywhere_at = 0.0  # time.monotonic()
         self.is_due = False  # a delayed step is, of whatever namespace
 
@@ -54,18 +55,26 @@ class Lookout:
         """Whether there is anywhere to look."""
         return bool(self._told) or self.is_due
 
-    def take(self) -> list[str]:
-        """Take the next namespaces to look at: nothing waits there, unless one hears again."""
+    def begin(self) -> list[str]:
+        """Take the next namespaces for a call to look at, and those that another is looking at.
+
+        Nothing waits in them afterwards, unless `end` says so, or one is told of them again.
+        """
         if time.monotonic() >= self._everywhere_at:
             self.look_everywhere()
         self.is_due = False
-        taken = list(self._told)[:MOST_AT_ONCE]
+        others = (namespace for looking in self._looking for namespace in looking)
+        taken = list(dict.fromkeys([*self._told, *others]))[:MOST_AT_ONCE]
         for namespace in taken:
-            del self._told[namespace]
+            self._told.pop(namespace, None)
+        self._looking.append(taken)
         return taken
 
-    def take_again(self, namespaces: list[str]) -> None:
-        """They were not looked at to the end; the next time another one goes first."""
+    def end(self, namespaces: list[str], *, found_all: bool) -> None:
+        """A call has looked; if not to the end, the next time another namespace goes first."""
+        self._looking = [one for one in self._looking if one is not namespaces]
+        if found_all:
+            return
         for namespace in [*namespaces[1:], *namespaces[:1]]:
             self._told.pop(namespace, None)  # told of meanwhile
             self._told[namespace] = None

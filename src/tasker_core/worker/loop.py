@@ -6,7 +6,8 @@ new steps. So a call carries one result when there is little to do, and hundreds
 there is much, and nothing has to be tuned.
 
 Half of the worker's steps at most go in one call, so that with many quick ones the
-handlers of one half run while the database settles the other.
+handlers of one half run while the database settles the other; when both halves have run,
+a second connection makes a call of its own (see second.py).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -43,6 +44,7 @@ from tasker_core.worker.lookout import Lookout
 from tasker_core.worker.lookup import Lookup
 from tasker_core.worker.plan import PlanBook
 from tasker_core.worker.run import Runner
+from tasker_core.worker.second import SecondConnection
 from tasker_core.worker.tally import Tally
 from tasker_core.worker.transaction import Transactions
 from tasker_core.worker.upkeep import Upkeep
@@ -107,12 +109,17 @@ class AsyncWorker:
         self._drained = asyncio.Event()
         self._is_draining = False
         self._stopping = asyncio.Event()
-        self.unconfirmed: list[Finished] = []  # results of which the commit is not known
+        self._unsent: list[Finished] = []  # results, or nobody knows what became of the call
+        self._calls: list[list[Finished]] = []  # results on their way, by call
+        self._promised = 0  # of the room, to calls that are under way
         self._held: list[Finished] = []  # of tasks that somebody else holds
         self._held_until = 0.0  # time.monotonic()
         self._failed_turns = 0  # in a row
         self._must_ask = False  # what is on loan here: a call may have been carried out late
         self._alarm: asyncio.TimerHandle | None = None
+        self._second = SecondConnection(
+            self._connect, self._take_second_turn, self._lose_call, self._stopping
+        )
         self._stopper: asyncio.Task[None] | None = None
 
     # --- life -------------------------------------------------------------------------
@@ -143,7 +150,7 @@ class AsyncWorker:
                     self._transactions,
                     self.concurrency,
                     self._settings.max_result_bytes,
-                    self._woken.set,
+                    self._wake,
                     self.tally if self.tally.counts_steps else None,
                     set_up_tracing(self._settings.tracing, "tasker-worker"),
                 )
@@ -284,7 +291,8 @@ class AsyncWorker:
     @property
     def unrecorded(self) -> list[Finished]:
         """The results that still need their leases."""
-        return [*self.unconfirmed, *self._held]
+        sent = [one for call in self._calls for one in call]
+        return [*sent, *self._unsent, *self._held]
 
     @property
     def registry(self) -> HandlerRegistry:
@@ -337,6 +345,7 @@ class AsyncWorker:
 
     async def _work(self, conn: Connection) -> None:
         """Take turns until the worker is drained, over every broken connection."""
+        second = asyncio.create_task(self._second.run(), name="tasker-worker-second")
         try:
             while True:
                 try:
@@ -354,6 +363,8 @@ class AsyncWorker:
         finally:
             self._drained.set()
             conn.terminate()
+            second.cancel()
+            await asyncio.wait({second})
 
     async def _take_turns(self, conn: Connection) -> None:
         while not self._stopping.is_set():
@@ -364,61 +375,98 @@ class AsyncWorker:
             if self._must_ask:
                 self._must_ask = False
                 await self._begin_unheard(conn)
+            self._take_committed()
+            await self._finish_held(conn)
             work = await self._turn(conn)
             if self._is_draining and not self.runner.running and not self.unrecorded:
                 break
             self._wake_in(work)
-        left = [*self.runner.withdraw(), *await self.runner.stop_async()]
-        await self._turn(conn)
-        while self.unrecorded:
+        async with self._second.idle:  # from here on there is one connection
+            left = [*self.runner.withdraw(), *await self.runner.stop_async()]
+            self._take_committed()
             await self._turn(conn)
-            if not self.unconfirmed:
-                await asyncio.sleep(SHORTEST_WAIT_SECONDS)
-        await self._give_back(conn, left)
+            while self.unrecorded:
+                await self._finish_held(conn)
+                await self._turn(conn)
+                if not self._unsent:
+                    await asyncio.sleep(SHORTEST_WAIT_SECONDS)
+            await self._give_back(conn, left)
         await self._upkeep.stop()  # it would say once more that the worker is alive
         await forget_worker(conn, self.worker_uuid)
         await conn.close()
+
+    async def _take_second_turn(self, conn: Connection) -> None:
+        """Take a turn beside another, which has all that is left to do if this one is late."""
+        if self._calls and not self._is_draining:
+            await self._turn(conn)
+            self.runner.begin()
+            self._woken.set()
+
+    def _lose_call(self) -> None:
+        """Nobody knows what became of a call: what it claimed is looked for, now and once more."""
+        self._ask_again()
+        asyncio.get_running_loop().call_later(self.lease.total_seconds() / 3, self._ask_again)
+
+    def _wake(self) -> None:
+        """There are results to take: by the next call, or by one beside that under way."""
+        self._woken.set()
+        if self._calls:
+            self._ask_for_second()
+
+    def _ask_for_second(self) -> None:
+        if self.runner.finished_count + len(self._unsent) >= WHOLE_CALL:
+            self._second.ask()
 
     async def _turn(self, conn: Connection) -> Work | None:
         """Finish what has ended, claim what there is room for, and begin what was claimed.
 
         When there is more to send at once, what was claimed begins behind that call.
         """
-        self.unconfirmed += self.runner.take_finished()
-        committed = self._transactions.take_recorded()
-        if committed and self.tally.counts_steps:
-            self.tally.ended(committed, time.monotonic())
-        for _, success in committed:
-            self.finished_count += 1
-            self._announce(success)
-        if self._held and time.monotonic() >= self._held_until:
-            await self._finish_held(conn)
-        room = 0 if self._is_draining else self.concurrency - len(self.runner.running)
-        room = min(max(0, room), self._most_in_call)
-        if not self.unconfirmed and not (room and self._lookout.has_any):
+        self._unsent += self.runner.take_finished()
+        taken = len(self.runner.running) + self._promised
+        room = 0 if self._is_draining else min(max(0, self.concurrency - taken), self._most_in_call)
+        only_claims = room and self._lookout.has_any and not self._calls
+        if not self._unsent and not only_claims:
             self.runner.begin()
             return None
-        looked = self._lookout.take() if room else []
+        batch = _fitting(self._unsent[: self._most_in_call])
+        del self._unsent[: len(batch)]
+        with self._on_its_way(batch, room):
+            return await self._call(conn, batch, room)
+
+    @contextlib.contextmanager
+    def _on_its_way(self, batch: list[Finished], room: int) -> Iterator[None]:
+        self._calls.append(batch)
+        self._promised += room
+        try:
+            yield
+        finally:
+            self._calls = [one for one in self._calls if one is not batch]
+            self._promised -= room
+
+    async def _call(self, conn: Connection, batch: list[Finished], room: int) -> Work | None:
+        looked = self._lookout.begin() if room else []
         sent_at = time.monotonic()
-        batch = _fitting(self.unconfirmed[: self._most_in_call])
         call = asyncio.create_task(self._finish_and_claim(conn, batch, room, looked))
         await asyncio.sleep(0)  # it is on its way
         self.runner.begin()
+        self._ask_for_second()
         try:
             work, recorded = await call
         except asyncpg.LockNotAvailableError:
-            self._lookout.take_again(looked)
+            self._lookout.end(looked, found_all=False)
             self._held += batch
             self._held_until = 0.0
-            self.unconfirmed = self.unconfirmed[len(batch) :]
             self._woken.set()
             return None
+        except BaseException:
+            self._lookout.end(looked, found_all=False)
+            self._unsent[:0] = batch
+            raise
         self._failed_turns = 0
         has_room = len(work.claims) < room
-        if not has_room:
-            self._lookout.take_again(looked)
+        self._lookout.end(looked, found_all=has_room)
         self.finished_count += len(batch)
-        self.unconfirmed = self.unconfirmed[len(batch) :]
         self.tally.refused += len(work.refusals)
         for refusal in work.refusals:
             _log.warning(
@@ -432,8 +480,8 @@ class AsyncWorker:
             self._announce(one)
         await self._admit(conn, work.claims, sent_at)
         if (
-            self.unconfirmed
-            or self.runner.has_finished
+            self._unsent
+            or self.runner.finished_count
             or len(work.claims) == self._most_in_call
             or (has_room and self._lookout.has_any)
         ):
@@ -441,6 +489,15 @@ class AsyncWorker:
         else:
             self.runner.begin()
         return work
+
+    def _take_committed(self) -> None:
+        """Note what handlers have recorded in transactions of their own."""
+        committed = self._transactions.take_recorded()
+        if committed and self.tally.counts_steps:
+            self.tally.ended(committed, time.monotonic())
+        for _, success in committed:
+            self.finished_count += 1
+            self._announce(success)
 
     async def _finish_and_claim(
         self, conn: Connection, batch: Sequence[Finished], room: int, looked: Sequence[str]
@@ -491,21 +548,26 @@ class AsyncWorker:
 
     async def _finish_held(self, conn: Connection) -> None:
         """Record results one by one; those of tasks that somebody else holds wait on."""
-        still_held = []
+        if not self._held or time.monotonic() < self._held_until:
+            return
+        held, self._held = self._held, []
         recorded = []
-        await conn.execute(f"set lock_timeout = '{SHORT_LOCK_SECONDS} s'")
-        for one in self._held:
-            try:
-                recorded += await self._finish_alone(conn, one)
-            except asyncpg.LockNotAvailableError:
-                _log.warning("task_held", task_uuid=str(one.task_uuid), step_no=one.step_no)
-                still_held.append(one)
-        await conn.execute(f"set lock_timeout = '{LOCK_SECONDS} s'")
-        self.finished_count += len(self._held) - len(still_held)
-        self._held = still_held
-        for one in recorded:
-            self._announce(one)
-        if still_held:
+        try:
+            with self._on_its_way(held, 0):
+                await conn.execute(f"set lock_timeout = '{SHORT_LOCK_SECONDS} s'")
+                for one in list(held):
+                    try:
+                        recorded += await self._finish_alone(conn, one)
+                        self.finished_count += 1
+                        held.remove(one)
+                    except asyncpg.LockNotAvailableError:
+                        _log.warning("task_held", task_uuid=str(one.task_uuid), step_no=one.step_no)
+                await conn.execute(f"set lock_timeout = '{LOCK_SECONDS} s'")
+        finally:
+            self._held += held
+            for one in recorded:
+                self._announce(one)
+        if self._held:
             self._held_until = time.monotonic() + HELD_SECONDS
             asyncio.get_running_loop().call_later(HELD_SECONDS, self._woken.set)
 
@@ -536,6 +598,10 @@ class AsyncWorker:
 
     async def _begin_unheard(self, conn: Connection) -> None:
         """Begin what was claimed in a call of which the answer was lost."""
+        async with self._second.idle:  # what its call claims is heard of
+            await self._begin_unheard_alone(conn)
+
+    async def _begin_unheard_alone(self, conn: Connection) -> None:
         asked_at = time.monotonic()
         known = {(one.task_uuid, one.step_no, one.attempt) for one in self.unrecorded}
         known |= self.runner.running.keys()

@@ -113,9 +113,9 @@ class Runner:
             self._deadlines = self._loop.call_later(DEADLINE_CHECK_SECONDS, self._check_deadlines)
 
     @property
-    def has_finished(self) -> bool:
-        """Whether there is a result to take."""
-        return bool(self._finished)
+    def finished_count(self) -> int:
+        """How many results there are to take."""
+        return len(self._finished)
 
     def take_finished(self) -> list[Finished]:
         """Take the results that came in since the last call; their slots are free again."""
