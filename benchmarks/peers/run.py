@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,14 @@ class Turn:
         self.ledger.write_text("")
 
 
-async def main(systems: list[System], rounds: int, quick: bool, cache: Path) -> Report:
-    """Measure in alternating rounds."""
+async def main(
+    systems: list[System],
+    rounds: int,
+    quick: bool,
+    cache: Path,
+    after_round: Callable[[Report], None],
+) -> Report:
+    """Measure in alternating rounds; what is measured so far is given away after each."""
     pythons = {system.name: interpreter(system, cache) for system in systems}
     report = Report(
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -153,6 +159,7 @@ async def main(systems: list[System], rounds: int, quick: bool, cache: Path) -> 
                     except Exception as error:  # one system's fault is not the others'
                         console.print_exception()
                         report.failed.setdefault(system.name, []).append(str(error)[-2000:])
+            after_round(report)
     return report
 
 
@@ -196,10 +203,9 @@ if __name__ == "__main__":
             chosen.rounds or (1 if chosen.quick else 3),
             chosen.quick,
             chosen.cache,
+            document if chosen.save else lambda _: None,
         )
     )
-    if chosen.save:
-        document(done)
     if chosen.json:
         print(json.dumps(done.as_json(), indent=1))
     else:

@@ -4,7 +4,7 @@
 --
 -- A context or a result of more than 32 kB, and the results of more than 16 parents,
 -- are not sent along: the worker reads them when a handler asks, once a task.
--- (What is stored compressed is measured twice: only what may be short is unpacked.)
+-- (Only what is stored compressed, and may be short, is unpacked to be measured.)
 create view tasker.work as
 select
     'step' as kind, -- or 'next', or 'refused'
@@ -23,7 +23,12 @@ select
     task.correlation_id,
     task.parent_correlation_id,
     case
-        when pg_column_size(task.context) <= 32768 and octet_length(task.context::text) <= 32768
+        when
+            pg_column_size(task.context) <= 32768
+            and (
+                pg_column_compression(task.context) is null
+                or octet_length(task.context::text) <= 32768
+            )
             then task.context
     end as context,
     case
@@ -42,7 +47,10 @@ select
                 ) as parent
             where
                 pg_column_size(parent.result) <= 32768
-                and octet_length(parent.result::text) <= 32768
+                and (
+                    pg_column_compression(parent.result) is null
+                    or octet_length(parent.result::text) <= 32768
+                )
         )
     end as parent_results,
     step.inputs,
