@@ -141,7 +141,7 @@ async def test_another_attempt_cannot_finish_a_step(conn, worker, attempt):
     task = await begin_one(conn, template())
     claim = await worker.claim_one()
 
-    work = await worker.succeed(replace(claim, attempt=attempt))
+    work = await worker.succeed(claim._replace(attempt=attempt))
 
     assert len(work.refusals) == 1
     assert await states(conn, task) == {"a": S.IN_PROGRESS}
@@ -231,7 +231,7 @@ async def test_a_refused_result_does_not_hold_up_the_others(conn, worker):
     task = await begin_one(conn, template({"a": [], "b": []}))
     claims = by_name(await worker.claim())
 
-    work = await worker.succeed(claims["a"], replace(claims["b"], attempt=7), claim=5)
+    work = await worker.succeed(claims["a"], claims["b"]._replace(attempt=7), claim=5)
 
     assert [(refusal.step_no, refusal.attempt) for refusal in work.refusals] == [(2, 7)]
     assert await states(conn, task) == {"a": S.COMPLETE, "b": S.IN_PROGRESS}

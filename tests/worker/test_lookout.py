@@ -92,6 +92,29 @@ def test_a_second_call_looks_where_the_first_one_is_looking(lookout):
     assert look(lookout) == []
 
 
+@pytest.mark.parametrize("room", [1, 2, 8])
+@pytest.mark.parametrize("count", [MOST_AT_ONCE + 1, 2 * MOST_AT_ONCE + 1])
+def test_everyone_has_a_turn(moment, count, room):
+    """Also with more namespaces than a call looks at, and room for few."""
+    lookout = Lookout(POLL)
+    lookout.serve([lane(number, f"space {number}") for number in range(count)])
+    served = set()
+    for _ in range(count):
+        served.update(look(lookout, found_all=False)[:room])
+    assert len(served) == count
+
+
+def test_a_call_that_failed_has_looked_nowhere(lookout):
+    """Nor has it seen to what is due."""
+    lookout.tell("c")
+    lookout.is_due = True
+    namespaces = lookout.begin()
+    lookout.tell("a")
+    lookout.fail(namespaces)
+    assert lookout.is_due
+    assert look(lookout) == ["c", "a"]
+
+
 def test_everywhere_when_the_time_has_come(lookout, moment):
     """What was told may be lost, and a busy worker has no idle moment to poll in."""
     moment[0] += POLL - 0.1

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from tasker_core.db.connect import Connection
@@ -21,8 +22,7 @@ _CLAIM = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """One step on loan to one worker for one attempt. JSON is text, unparsed."""
 
     task_uuid: UUID
@@ -47,6 +47,9 @@ class Claim:
     def waited(self) -> timedelta:
         """From ready to claimed."""
         return self.claimed_at - self.enqueued_at
+
+
+_fields_of = itemgetter(*Claim._fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,27 +152,7 @@ def read_work(rows: Iterable[Any]) -> Work:
     for row in rows:
         kind = row["kind"]
         if kind == "step":
-            work.claims.append(
-                Claim(
-                    row["task_uuid"],
-                    row["step_no"],
-                    row["attempt"],
-                    row["name"],
-                    row["template_step"],
-                    row["template_uuid"],
-                    row["forgiven"],
-                    row["max_attempts"],
-                    row["enqueued_at"],
-                    row["claimed_at"],
-                    row["traceparent"],
-                    row["correlation_id"],
-                    row["parent_correlation_id"],
-                    row["context"],
-                    row["parent_results"],
-                    row["inputs"],
-                    row["checkpoint"],
-                )
-            )
+            work.claims.append(Claim._make(_fields_of(row)))
         elif kind == "next":
             due_in = row["due_in"]
         else:

@@ -61,7 +61,6 @@ begin
         select min(d.due_at) - tasker.now() into message.due_in from tasker.delayed as d;
         if message.due_in <= interval '0' then
             perform tasker.enqueue_due(tasker.now());
-            looked_lanes := lanes;
             select min(d.due_at) - tasker.now() into message.due_in from tasker.delayed as d;
         end if;
         if released_lanes <> '{}' then

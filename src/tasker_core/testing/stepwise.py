@@ -85,6 +85,8 @@ class StepwiseWorker(AsyncWorker):
         self._take_committed()
         await self._finish_held(conn)
         await self._turn(conn)
+        while self._lookout.has_any and await self._turn(conn) is not None:
+            pass
 
     async def _tell_durable_subscribers(self, conn: Connection) -> None:
         """Bring them what is new in the outbox, as a relay does; it stays there to be looked at."""

@@ -28,7 +28,7 @@ class Lookout:
         self._told: dict[str, None] = {}  # in the order in which to look
         self._looking: list[list[str]] = []  # by call
         self._everywhere_at = 0.0  # time.monotonic()
-        self.is_due = False  # a delayed step is, of whatever namespace
+        self.is_due = False  # a delayed step: a call enqueues it, and then one is told
 
     def serve(self, lanes: Iterable[Lane]) -> None:
         """Serve these lanes from now on."""
@@ -55,12 +55,17 @@ class Lookout:
         """Whether there is anywhere to look."""
         return bool(self._told) or self.is_due
 
+    @property
+    def seconds_to_poll(self) -> float:
+        """How long until it is to look everywhere."""
+        return max(0.0, self._everywhere_at - time.monotonic())
+
     def begin(self) -> list[str]:
         """Take the next namespaces for a call to look at, and those that another is looking at.
 
         Nothing waits in them afterwards, unless `end` says so, or one is told of them again.
         """
-        if time.monotonic() >= self._everywhere_at:
+        if not self.seconds_to_poll:
             self.look_everywhere()
         self.is_due = False
         others = (namespace for looking in self._looking for namespace in looking)
@@ -70,14 +75,23 @@ class Lookout:
         self._looking.append(taken)
         return taken
 
-    def end(self, namespaces: list[str], *, found_all: bool) -> None:
-        """A call has looked; if not to the end, the next time another namespace goes first."""
-        self._looking = [one for one in self._looking if one is not namespaces]
-        if found_all:
-            return
-        for namespace in [*namespaces[1:], *namespaces[:1]]:
-            self._told.pop(namespace, None)  # told of meanwhile
-            self._told[namespace] = None
+    def end(self, looked: list[str], *, found_all: bool) -> None:
+        """A call has looked; if not to the end, the first one is the last one of all now."""
+        self._looking = [one for one in self._looking if one is not looked]
+        if not found_all:
+            self._put_first(looked[1:])
+            for namespace in looked[:1]:
+                self._told.pop(namespace, None)  # told of meanwhile
+                self._told[namespace] = None
+
+    def fail(self, looked: list[str]) -> None:
+        """The call did not look at all."""
+        self._looking = [one for one in self._looking if one is not looked]
+        self._put_first(looked)
+        self.is_due = True  # it may have been
+
+    def _put_first(self, namespaces: list[str]) -> None:
+        self._told = dict.fromkeys([*namespaces, *self._told])
 
     def lanes_of(self, namespaces: Iterable[str]) -> list[int]:
         """List the lanes of these namespaces, those of one side by side."""

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -117,6 +118,8 @@ class AsyncWorker:
         self._failed_turns = 0  # in a row
         self._must_ask = False  # what is on loan here: a call may have been carried out late
         self._alarm: asyncio.TimerHandle | None = None
+        self._due_at = math.inf  # time of the loop: the next delayed step, as far as is known
+        self._second_error: BaseException | None = None
         self._second = SecondConnection(
             self._connect, self._take_second_turn, self._lose_call, self._stopping
         )
@@ -346,6 +349,7 @@ class AsyncWorker:
     async def _work(self, conn: Connection) -> None:
         """Take turns until the worker is drained, over every broken connection."""
         second = asyncio.create_task(self._second.run(), name="tasker-worker-second")
+        second.add_done_callback(self._note_second)
         try:
             while True:
                 try:
@@ -370,6 +374,8 @@ class AsyncWorker:
         while not self._stopping.is_set():
             await self._woken.wait()
             self._woken.clear()
+            if self._second_error is not None:
+                raise self._second_error
             if self._is_draining:
                 await self._give_back(conn, self.runner.withdraw())
             if self._must_ask:
@@ -398,8 +404,13 @@ class AsyncWorker:
     async def _take_second_turn(self, conn: Connection) -> None:
         """Take a turn beside another, which has all that is left to do if this one is late."""
         if self._calls and not self._is_draining:
-            await self._turn(conn)
+            self._wake_in(await self._turn(conn))
             self.runner.begin()
+            self._woken.set()
+
+    def _note_second(self, ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled():
+            self._second_error = ended.exception()
             self._woken.set()
 
     def _lose_call(self) -> None:
@@ -447,20 +458,23 @@ class AsyncWorker:
     async def _call(self, conn: Connection, batch: list[Finished], room: int) -> Work | None:
         looked = self._lookout.begin() if room else []
         sent_at = time.monotonic()
-        call = asyncio.create_task(self._finish_and_claim(conn, batch, room, looked))
-        await asyncio.sleep(0)  # it is on its way
-        self.runner.begin()
+        call: Awaitable[tuple[Work, list[Finished]]]
+        call = self._finish_and_claim(conn, batch, room, looked)
         self._ask_for_second()
         try:
+            if self.runner.has_admitted:
+                call = asyncio.create_task(call)
+                await asyncio.sleep(0)  # it is on its way
+                self.runner.begin()
             work, recorded = await call
         except asyncpg.LockNotAvailableError:
-            self._lookout.end(looked, found_all=False)
+            self._lookout.fail(looked)
             self._held += batch
             self._held_until = 0.0
             self._woken.set()
             return None
         except BaseException:
-            self._lookout.end(looked, found_all=False)
+            self._lookout.fail(looked)
             self._unsent[:0] = batch
             raise
         self._failed_turns = 0
@@ -567,6 +581,7 @@ class AsyncWorker:
             self._held += held
             for one in recorded:
                 self._announce(one)
+        self._lookout.is_due = True  # what has failed may rest for less than is known
         if self._held:
             self._held_until = time.monotonic() + HELD_SECONDS
             asyncio.get_running_loop().call_later(HELD_SECONDS, self._woken.set)
@@ -654,23 +669,27 @@ class AsyncWorker:
     def _wake_in(self, work: Work | None) -> None:
         """Set the alarm: for the next delayed step, or for a look in case a hint was lost."""
         loop = asyncio.get_running_loop()
-        if work is None and self._alarm is not None and self._alarm.when() > loop.time():
-            return
-        seconds, ring = self._settings.poll_seconds, self._look_everywhere
+        now = loop.time()
         if work is not None and work.due_in is not None:
             due_in = max(SHORTEST_WAIT_SECONDS, work.due_in.total_seconds())
-            if due_in < seconds:
-                seconds, ring = due_in, self._look_at_due
+            self._due_at = min(self._due_at, now + due_in)
+        at = min(self._due_at, now + max(SHORTEST_WAIT_SECONDS, self._lookout.seconds_to_poll))
+        if self._alarm is not None and now < self._alarm.when() <= at:
+            return
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = loop.call_later(seconds, ring)
+        self._alarm = loop.call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        if self._due_at <= asyncio.get_running_loop().time():
+            self._due_at = math.inf
+            self._lookout.is_due = True
+        if not self._lookout.seconds_to_poll:
+            self._lookout.look_everywhere()
+        self._woken.set()
 
     def _look_everywhere(self) -> None:
         self._lookout.look_everywhere()
-        self._woken.set()
-
-    def _look_at_due(self) -> None:
-        self._lookout.is_due = True
         self._woken.set()
 
 

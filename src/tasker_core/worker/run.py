@@ -113,6 +113,11 @@ class Runner:
             self._deadlines = self._loop.call_later(DEADLINE_CHECK_SECONDS, self._check_deadlines)
 
     @property
+    def has_admitted(self) -> bool:
+        """Whether there is something to begin."""
+        return bool(self._admitted)
+
+    @property
     def finished_count(self) -> int:
         """How many results there are to take."""
         return len(self._finished)
