@@ -7,14 +7,18 @@ import threading
 from uuid import UUID
 
 import pytest
+import uvloop
 
 from support.flows import CHAIN, ONE, WIDE, begin, step_id, template
 from support.workers import eventually, registry
+from tasker_core.db.connect import Database
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.operate import cancel_task, resolve_step
 from tasker_core.engine.register import register_template
 from tasker_core.errors import SchemaOutOfDate
+from tasker_core.settings import Settings
 from tasker_core.worker import loop as loop_module
+from tasker_core.worker.loop import AsyncWorker
 
 FAN = {"root": [], **{f"leaf_{n}": ["root"] for n in range(30)}}
 HOUR = 3600.0
@@ -647,3 +651,18 @@ async def test_it_does_not_start_on_another_schema(bench, clean_database):
             await Bench(url, bench.conn).worker({"a": nothing})
     finally:
         await drop_database(url)
+
+
+def test_the_alarm_under_uvloop():
+    """Its timers differ from asyncio's, as workers run; what is due long since rings soon."""
+
+    async def rings() -> bool:
+        worker = AsyncWorker(Database("postgresql://nowhere"), Settings(), registry({}))
+        worker._lookout.look_everywhere()
+        worker._due_at = asyncio.get_running_loop().time() - 5
+        for _ in range(3):
+            worker._wake_in(None)
+        await asyncio.wait_for(worker._woken.wait(), 5)
+        return worker._lookout.is_due
+
+    assert uvloop.run(rings())

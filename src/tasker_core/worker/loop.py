@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from tasker_core.worker.page import Page
 
 SHORTEST_WAIT_SECONDS = 0.02
+CLOCK_SECONDS = 0.002  # by which a loop's timer may be early
 CALL_SECONDS = 60.0  # a connection that is silent for longer is taken for broken
 LAST_CALL_SECONDS = 10.0  # likewise, when the worker is to stop
 MOST_CHARACTERS = 16 * 1024 * 1024  # of results in one call
@@ -118,6 +119,7 @@ class AsyncWorker:
         self._failed_turns = 0  # in a row
         self._must_ask = False  # what is on loan here: a call may have been carried out late
         self._alarm: asyncio.TimerHandle | None = None
+        self._rings_at = -math.inf  # time of the loop
         self._due_at = math.inf  # time of the loop: the next delayed step, as far as is known
         self._second_error: BaseException | None = None
         self._second = SecondConnection(
@@ -673,15 +675,17 @@ class AsyncWorker:
         if work is not None and work.due_in is not None:
             due_in = max(SHORTEST_WAIT_SECONDS, work.due_in.total_seconds())
             self._due_at = min(self._due_at, now + due_in)
-        at = min(self._due_at, now + max(SHORTEST_WAIT_SECONDS, self._lookout.seconds_to_poll))
-        if self._alarm is not None and now < self._alarm.when() <= at:
+        at = min(self._due_at, now + self._lookout.seconds_to_poll)
+        at = max(at, now + SHORTEST_WAIT_SECONDS)
+        if now < self._rings_at <= at:
             return
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = loop.call_at(at, self._ring)
+        self._rings_at = at
+        self._alarm = loop.call_later(at - now, self._ring)
 
     def _ring(self) -> None:
-        if self._due_at <= asyncio.get_running_loop().time():
+        if self._due_at <= asyncio.get_running_loop().time() + CLOCK_SECONDS:
             self._due_at = math.inf
             self._lookout.is_due = True
         if not self._lookout.seconds_to_poll:
