@@ -29,6 +29,7 @@ async def test_health_of_a_worker(bench: Bench, conn: Any) -> None:
         live = (await client.get("/health/live")).json()
         ready = await client.get("/health/ready")
         detailed = (await client.get("/health/detailed")).json()
+        await worker._upkeep.stop()  # it would say that the worker lives
         worker._upkeep.seen_at = time.monotonic() - 45
         silent = await client.get("/health/ready")
 
