@@ -616,24 +616,21 @@ class AsyncWorker:
     async def _begin_unheard(self, conn: Connection) -> None:
         """Begin what was claimed in a call of which the answer was lost."""
         async with self._second.idle:  # what its call claims is heard of
-            await self._begin_unheard_alone(conn)
-
-    async def _begin_unheard_alone(self, conn: Connection) -> None:
-        asked_at = time.monotonic()
-        known = {(one.task_uuid, one.step_no, one.attempt) for one in self.unrecorded}
-        known |= self.runner.running.keys()
-        unheard = [
-            claim
-            for claim in await held_steps(conn, self.worker_uuid)
-            if (claim.task_uuid, claim.step_no, claim.attempt) not in known
-        ]
-        if not unheard:
-            return
-        room = 0 if self._is_draining else max(0, self.concurrency - len(self.runner.running))
-        await renew_leases(conn, self.worker_uuid, unheard[:room], lease=self.lease)
-        await self._admit(conn, unheard[:room], asked_at)
-        self.runner.begin()
-        await self._give_back(conn, unheard[room:])
+            asked_at = time.monotonic()
+            known = {(one.task_uuid, one.step_no, one.attempt) for one in self.unrecorded}
+            known |= self.runner.running.keys()
+            unheard = [
+                claim
+                for claim in await held_steps(conn, self.worker_uuid)
+                if (claim.task_uuid, claim.step_no, claim.attempt) not in known
+            ]
+            if not unheard:
+                return
+            room = 0 if self._is_draining else max(0, self.concurrency - len(self.runner.running))
+            await renew_leases(conn, self.worker_uuid, unheard[:room], lease=self.lease)
+            await self._admit(conn, unheard[:room], asked_at)
+            self.runner.begin()
+            await self._give_back(conn, unheard[room:])
 
     async def _give_back(self, conn: Connection, loans: Sequence[Loan]) -> None:
         if loans:
