@@ -373,6 +373,22 @@ async def stage(conn, connect, clock) -> Any:
         await conn.execute(f"drop trigger test_point on tasker.{table}")
 
 
+async def test_a_lease_is_renewed_while_its_result_is_recorded(stage: Stage, clock: Clock) -> None:
+    """The renewal moves the lease; it goes all the same, and the result counts."""
+    await clock.tick()
+    template = flow("continue")
+    await begin_one(stage.conn, template)  # registers it
+    for point in range(1, MOST_POINTS):
+        meeting = Meeting("continue", "finish_two", "renew", point)
+        if not await stage.play(meeting, template):
+            break
+        assert await stage.conn.fetchval(
+            "select count(*) from tasker.attempts join tasker.steps using (task_uuid, step_no) "
+            "where name = 'held_2' and outcome = 'complete' and attempts.attempt = 1"
+        ), str(meeting)
+    assert point > 5
+
+
 async def test_whatever_meets_whatever_at_any_point(stage: Stage, clock: Clock) -> None:
     """No ring, no contradiction, nothing stuck."""
     await clock.tick()

@@ -133,6 +133,10 @@ declare
     left_tasks uuid[];
     left_batches int[];
     places tid[];
+    deleted_count int;
+    freed_tasks uuid[];
+    freed_steps int[];
+    parents_done int[];
 begin
     released_lanes := '{}';
     -- as lock_tasks does, without the way to a function and back
@@ -157,8 +161,7 @@ begin
     ),
 
     ended as (
-        -- one probe a result, whatever the statistics say of a table that is empty at times;
-        -- deleted below, by another snapshot: a renewal may have moved the row meanwhile
+        -- one probe a result, whatever the statistics say of a table that is empty at times
         select
             lease.*, given.result, given.error, given.retryable, given.rest, given.metadata,
             given.handler_ms, given.new_checkpoint, given.expansion
@@ -170,7 +173,6 @@ begin
                 and own.attempt = given.attempt
                 and own.worker_uuid = given.worker_uuid
             limit 1
-            for update
         ) as lease
     ),
 
@@ -199,6 +201,7 @@ begin
             ended.place, ended.task_uuid, ended.step_no, ended.attempt, ended.worker_uuid,
             ended.lane, ended.rank, ended.enqueued_at, ended.claimed_at, ended.handler_ms,
             ended.error, ended.metadata, ended.expansion, step.batch_of, step.failure_strategy,
+            step.children,
             case
                 when ended.new_checkpoint is not null then 'enqueued'
                 when step.state = 'pending' then 'waiting_for_retry'
@@ -242,29 +245,57 @@ begin
         select task_uuid, step_no, lane, rank, attempt, moment
         from settled
         where outcome = 'enqueued'
+    ),
+
+    freed as (
+        select s.task_uuid, child.step_no, count(*)::int as parents_done
+        from settled as s
+        cross join lateral unnest(s.children) as child (step_no)
+        where s.outcome = 'complete'
+        group by s.task_uuid, child.step_no
     )
 
     select
-        array_agg(task_uuid) filter (where outcome = 'complete'),
-        array_agg(step_no) filter (where outcome = 'complete'),
-        array_agg(task_uuid) filter (where outcome = 'error'),
-        array_agg(task_uuid) filter (where outcome = 'error' and failure_strategy = 'isolate'),
-        array_agg(distinct lane) filter (where outcome = 'enqueued'),
-        array_agg(expansion) filter (where outcome = 'complete'),
-        array_agg(task_uuid) filter (where batch_of is not null and outcome in ('complete', 'error')),
-        array_agg(batch_of) filter (where batch_of is not null and outcome in ('complete', 'error')),
-        array_agg(place),
-        count(*)
+        array_agg(s.task_uuid) filter (where s.outcome = 'complete'),
+        array_agg(s.step_no) filter (where s.outcome = 'complete'),
+        array_agg(s.task_uuid) filter (where s.outcome = 'error'),
+        array_agg(s.task_uuid) filter (
+            where s.outcome = 'error' and s.failure_strategy = 'isolate'
+        ),
+        array_agg(distinct s.lane) filter (where s.outcome = 'enqueued'),
+        array_agg(s.expansion) filter (where s.outcome = 'complete'),
+        array_agg(s.task_uuid) filter (
+            where s.batch_of is not null and s.outcome in ('complete', 'error')
+        ),
+        array_agg(s.batch_of) filter (
+            where s.batch_of is not null and s.outcome in ('complete', 'error')
+        ),
+        array_agg(s.place),
+        count(*),
+        (select array_agg(f.task_uuid) from freed as f),
+        (select array_agg(f.step_no) from freed as f),
+        (select array_agg(f.parents_done) from freed as f)
     into
         done_tasks, done_steps, failed_tasks, isolated_tasks, yielded_lanes, done_expansions,
-        left_tasks, left_batches, places, settled_count
-    from settled;
+        left_tasks, left_batches, places, settled_count, freed_tasks, freed_steps, parents_done
+    from settled as s;
     if events is not null then
         perform tasker.record_events(
             moment, worker_uuids, task_uuids, step_nos, attempts, events
         );
     end if;
     delete from tasker.leases as gone where gone.ctid = any (places);
+    get diagnostics deleted_count = row_count;
+    if deleted_count < settled_count then
+        -- a renewal has moved them meanwhile: to delete them takes the task's lock
+        delete from tasker.leases as moved
+        using unnest(worker_uuids, task_uuids, step_nos, attempts)
+            as given (worker_uuid, task_uuid, step_no, attempt)
+        where moved.task_uuid = given.task_uuid
+            and moved.step_no = given.step_no
+            and moved.attempt = given.attempt
+            and moved.worker_uuid = given.worker_uuid;
+    end if;
 
     if failed_tasks is not null then
         perform tasker.count_failures(failed_tasks);
@@ -283,12 +314,14 @@ begin
                 planned.expansion
             )) as added (lane)
         where planned.expansion is not null;
+        select f.* into freed_tasks, freed_steps, parents_done
+        from tasker.children_of(done_tasks, done_steps) as f;
     end if;
-    if done_tasks is not null then
+    if freed_tasks is not null then
         select r.released_lanes, r.released_tasks, r.handed_tasks, r.handed_steps
         into released_lanes, released_tasks, handed_tasks, handed_steps
         from tasker.release_children(
-            moment, done_tasks, done_steps, for_worker, lanes, looked_lanes, room, lease
+            moment, freed_tasks, freed_steps, parents_done, for_worker, lanes, looked_lanes, room, lease
         ) as r;
     end if;
     released_lanes := released_lanes || yielded_lanes || added_lanes;

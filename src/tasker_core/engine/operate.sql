@@ -141,9 +141,12 @@ begin
     if expansion is not null then
         perform tasker.expand_task(its_task, array[its_step_no], expansion);
     end if;
-    perform tasker.release_children(
-        moment, array[its_task], array[its_step_no], null, '{}', '{}', 0, null
-    );
+    perform
+        tasker.release_children(
+            moment, f.task_uuids, f.step_nos, f.parents_done, null, '{}', '{}', 0, null
+        )
+    from tasker.children_of(array[its_task], array[its_step_no]) as f
+    where f.task_uuids is not null;
     perform tasker.resume_task(moment, its_task);
     state := next_state;
 end;

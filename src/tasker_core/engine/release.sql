@@ -1,14 +1,15 @@
 -- needs: claim.sql
--- Release the children of which these steps were the last parents: into the hands of the
--- worker that calls, if it can serve them, has room, nothing that ranks before them waits,
--- and no other namespace does;
--- otherwise into the queue. What goes from hand to hand is spared the way through the queue.
+-- Count these steps' parents that are done, and release those that wait for no other: into the
+-- hands of the worker that calls, if it can serve them, has room, nothing that ranks before
+-- them waits, and no other namespace does; otherwise into the queue. What goes from hand to
+-- hand is spared the way through the queue.
 --
+-- in     the steps, each once, and how many of its parents are done that were not before
 -- locks  nothing of its own: the caller holds the tasks
 -- out    the lanes of the steps that were enqueued; the tasks of all that were released;
 --        and the steps that were handed over
 create function tasker.release_children(
-    moment timestamptz, task_uuids uuid[], step_nos int[],
+    moment timestamptz, task_uuids uuid[], step_nos int[], parents_done int[],
     for_worker uuid, lanes int[], looked_lanes int[], room int, lease interval,
     out released_lanes int[], out released_tasks uuid[],
     out handed_tasks uuid[], out handed_steps int[]
@@ -32,18 +33,14 @@ begin
         from tasker.heads(looked_lanes) as head;
     end if;
 
-    with freed as (
-        select parent.task_uuid, child.step_no, count(*) as parents_done
-        from (select unnest(task_uuids) as task_uuid, unnest(step_nos) as step_no) as done
-        join tasker.steps as parent using (task_uuid, step_no)
-        cross join lateral unnest(parent.children) as child (step_no)
-        group by parent.task_uuid, child.step_no
-    ),
-
-    counted as (
+    with counted as (
         update tasker.steps as step
         set parents_left = step.parents_left - freed.parents_done
-        from freed
+        from (
+            select
+                unnest(task_uuids) as task_uuid, unnest(step_nos) as step_no,
+                unnest(parents_done) as parents_done
+        ) as freed
         where step.task_uuid = freed.task_uuid and step.step_no = freed.step_no
         returning
             step.task_uuid, step.step_no, step.lane, step.attempt, step.parents_left, step.state,
@@ -95,5 +92,25 @@ begin
             unnest(in_lanes[handed_count + 1:]), unnest(ranks[handed_count + 1:]),
             unnest(past_attempts[handed_count + 1:]), moment;
     end if;
+end;
+$$;
+
+-- The steps that wait for these, for release_children.
+create function tasker.children_of(
+    parent_tasks uuid[], parent_steps int[],
+    out task_uuids uuid[], out step_nos int[], out parents_done int[]
+)
+language plpgsql stable
+as $$
+begin
+    select array_agg(freed.task_uuid), array_agg(freed.step_no), array_agg(freed.parents_done)
+    into task_uuids, step_nos, parents_done
+    from (
+        select parent.task_uuid, child.step_no, count(*)::int as parents_done
+        from unnest(parent_tasks, parent_steps) as done (task_uuid, step_no)
+        join tasker.steps as parent using (task_uuid, step_no)
+        cross join lateral unnest(parent.children) as child (step_no)
+        group by parent.task_uuid, child.step_no
+    ) as freed;
 end;
 $$;

@@ -185,7 +185,7 @@ class Attempt:
         return ended
 
     def _write(self, result: StepHandlerResult, seconds: float, max_bytes: int) -> Finished:
-        if not result.success:
+        if not result.is_success:
             return self._failure(result, seconds)
         claim = self.claim
         checkpoint = result.checkpoint if result.metadata else None
@@ -280,7 +280,7 @@ def log_failure(attempt: Attempt, result: StepHandlerResult) -> None:
         _log.debug("step_traceback", traceback=traceback)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Ended(Finished):
     """The end of an attempt of which more is to be said than what is recorded."""
 

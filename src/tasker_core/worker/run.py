@@ -267,7 +267,7 @@ class Runner:
             return
         attempt.is_publishing = attempt.plan.is_durable
         attempt.is_over = True
-        if not result.success:
+        if not result.is_success:
             log_failure(attempt, result)
         finished = attempt.finished(result, seconds, self._max_result_bytes)
         if attempt.is_publishing and isinstance(finished, Ended):
