@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -49,7 +48,7 @@ class Claim(NamedTuple):
         return self.claimed_at - self.enqueued_at
 
 
-_fields_of = itemgetter(*Claim._fields)
+_CLAIM_COLUMNS = slice(1, 1 + len(Claim._fields))  # of the view tasker.work, in this order
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +151,7 @@ def read_work(rows: Iterable[Any]) -> Work:
     for row in rows:
         kind = row["kind"]
         if kind == "step":
-            work.claims.append(Claim._make(_fields_of(row)))
+            work.claims.append(Claim._make(row[_CLAIM_COLUMNS]))
         elif kind == "next":
             due_in = row["due_in"]
         else:

@@ -8,18 +8,17 @@
 create view tasker.work as
 select
     'step' as kind, -- or 'next', or 'refused'
-    lease.task_uuid,
+    lease.task_uuid, -- from here on in the order of Claim, see claim.py
     lease.step_no,
     lease.attempt,
-    lease.worker_uuid,
-    lease.enqueued_at,
-    lease.claimed_at,
-    task.traceparent,
-    step.forgiven,
-    step.max_attempts,
     step.name,
     coalesce(step.template_step, step.name) as template_step,
     task.template_uuid,
+    step.forgiven,
+    step.max_attempts,
+    lease.enqueued_at,
+    lease.claimed_at,
+    task.traceparent,
     task.correlation_id,
     task.parent_correlation_id,
     case
@@ -55,6 +54,7 @@ select
     end as parent_results,
     step.inputs,
     step.checkpoint,
+    lease.worker_uuid,
     null::interval as due_in,
     null::text as refusal
 from tasker.leases as lease

@@ -42,6 +42,7 @@ class Finished:
     expansion: str | None = None  # what a decision or a batch adds: see expand.plan_expansion
     checkpoint: str | None = None  # the attempt is not over: the step goes on from here
     events: str | None = None  # that it may publish: see outbox.sql
+    namespace: str | None = None  # of its task, if that is known
 
 
 async def finish_steps(
@@ -57,7 +58,8 @@ async def finish_steps(
     """Record these results and claim up to `limit` more steps, in one transaction.
 
     Of `lanes`, which the worker can serve, only `looked_lanes` are looked at for steps that
-    wait already; None looks at all of them.
+    wait already; None looks at all of them. Of the others, those in the namespaces of the
+    results are enough: steps that these release go from hand to hand.
 
     The call may be repeated when its commit is unknown: a result that is recorded
     already counts as done. A result whose lease had ended is refused, which changes

@@ -77,6 +77,11 @@ class Attempt:
         return self.claim.attempt
 
     @property
+    def namespace(self) -> str | None:
+        """Its task's; None when the template cannot be read."""
+        return self.plan.template.namespace if self.plan.template is not None else None
+
+    @property
     def is_at_work(self) -> bool:
         """Whether its result is still to be decided, or recorded in its own transaction."""
         return not self.is_over or self.transaction is not None
@@ -197,6 +202,7 @@ class Attempt:
                 None,
                 None,
                 checkpoint=encode(_checkpoint(checkpoint, claim.checkpoint), max_bytes=max_bytes),
+                namespace=self.namespace,
             )
         text = encode(result.result or {}, max_bytes=max_bytes)
         if self.plan.result_check is not None:
@@ -209,6 +215,7 @@ class Attempt:
             None,
             metadata=self._metadata(result.metadata, claim.checkpoint),
             execution_ms=seconds * 1000,
+            namespace=self.namespace,
         )
 
     def _failure(self, result: StepHandlerResult, seconds: float) -> Finished:
@@ -240,6 +247,7 @@ class Attempt:
             rest=None if rest is None else timedelta(seconds=min(rest, 86_400)),
             metadata=metadata,
             execution_ms=seconds * 1000,
+            namespace=self.namespace,
         )
 
     def _metadata(self, custom: dict[str, Any], checkpoint: str | None = None) -> str | None:

@@ -528,7 +528,7 @@ class AsyncWorker:
                         conn,
                         self.worker_uuid,
                         ends,
-                        lanes=self.lanes,
+                        lanes=self._lanes_for(batch, looked),
                         limit=room,
                         lease=self.lease,
                         looked_lanes=self._lookout.lanes_of(looked),
@@ -545,6 +545,15 @@ class AsyncWorker:
                 for one in batch:
                     recorded += await self._finish_alone(conn, one)
                 batch = []
+
+    def _lanes_for(self, batch: Sequence[Finished], looked: Sequence[str]) -> list[int]:
+        """List those that a call can claim from: where it looks, and those of its tasks."""
+        namespaces = set(looked)
+        for one in batch:
+            if one.namespace is None:
+                return self.lanes
+            namespaces.add(one.namespace)
+        return self._lookout.lanes_of(namespaces) or self.lanes
 
     async def _finish_alone(self, conn: Connection, one: Finished) -> list[Finished]:
         """Record one result; one that the database does not accept fails its step instead."""
@@ -600,7 +609,12 @@ class AsyncWorker:
             _log.warning("claims_too_late", steps=len(claims))  # this process was frozen
             return
         attempts = [
-            Attempt(claim, await self._plans.plan(conn, claim), claimed_at) for claim in claims
+            Attempt(
+                claim,
+                self._plans.known(claim) or await self._plans.plan(conn, claim),
+                claimed_at,
+            )
+            for claim in claims
         ]
         # `use` may have taken away a handler after the claim: the step waits for another worker
         unable = [one for one in attempts if not (one.plan.handler or one.plan.problem)]

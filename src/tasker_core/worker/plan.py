@@ -97,6 +97,10 @@ class PlanBook:
         self._shelf = TemplateShelf()
         self._plans: dict[tuple[UUID, str], StepPlan] = {}
 
+    def known(self, claim: Claim) -> StepPlan | None:
+        """Give the plan of a claimed step, if it was made before."""
+        return self._plans.get((claim.template_uuid, claim.template_step))
+
     async def plan(self, conn: Connection, claim: Claim) -> StepPlan:
         """Give the plan of a claimed step; reads its template the first time."""
         key = (claim.template_uuid, claim.template_step)
