@@ -65,6 +65,7 @@ returns table (task_uuid uuid, is_there boolean, events json)
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
@@ -127,6 +128,7 @@ returns table (
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$

@@ -13,6 +13,7 @@ returns text
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 set lock_timeout = '30s'
 as $$
 declare
@@ -59,6 +60,7 @@ create function tasker.finish_in_transaction(
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$

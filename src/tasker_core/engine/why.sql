@@ -21,6 +21,7 @@ returns table (step_no int, name text, state text, cause text, detail json)
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
