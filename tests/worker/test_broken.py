@@ -15,6 +15,7 @@ from tasker_core.db.connect import Database
 from tasker_core.engine.claim import claim_steps
 from tasker_core.errors import DatabaseUnreachable, SchemaTooNew
 from tasker_core.worker import loop as loop_module
+from tasker_core.worker import record as record_module
 
 HOUR = 3600.0
 
@@ -79,12 +80,12 @@ class Cut:
     """Stands before `finish_steps`; breaks the connection before or after a call, once."""
 
     def __init__(self, monkeypatch, when, *, error=ConnectionError):
-        self.real = loop_module.finish_steps
+        self.real = record_module.finish_steps
         self.when = when
         self.error = error
         self.calls = 0
         self.cut = 0
-        monkeypatch.setattr(loop_module, "finish_steps", self)
+        monkeypatch.setattr(record_module, "finish_steps", self)
 
     async def __call__(self, conn, worker_uuid, finished, **keys):
         self.calls += 1
@@ -151,7 +152,7 @@ async def test_a_call_carried_out_after_the_new_connection(bench, monkeypatch):
     """A claim that commits when the worker has already looked is found by a second look."""
     slow = await asyncpg.connect(bench.database.url)
     transaction = slow.transaction()
-    real, late = loop_module.finish_steps, []
+    real, late = record_module.finish_steps, []
 
     async def cut(conn, worker_uuid, finished, *, lanes, limit, lease, **looked):
         if not late and lanes:
@@ -162,7 +163,7 @@ async def test_a_call_carried_out_after_the_new_connection(bench, monkeypatch):
         return await real(conn, worker_uuid, finished, **claims)
 
     await bench.begin(template(ONE))
-    monkeypatch.setattr(loop_module, "finish_steps", cut)
+    monkeypatch.setattr(record_module, "finish_steps", cut)
     worker = await bench.worker({"a": nothing}, lease_seconds=1.5, poll_seconds=HOUR)
     await eventually(lambda: late and worker._failed_turns == 0)
     await transaction.commit()
@@ -175,7 +176,7 @@ async def test_a_call_carried_out_after_the_new_connection(bench, monkeypatch):
 
 async def test_what_was_lost_while_the_worker_stops_is_given_back(bench, monkeypatch):
     """A claim whose answer is lost on the way out goes back, and is no attempt."""
-    real, worker = loop_module.finish_steps, None
+    real, worker = record_module.finish_steps, None
 
     async def cut(conn, worker_uuid, finished, **keys):
         work = await real(conn, worker_uuid, finished, **keys)
@@ -184,14 +185,14 @@ async def test_what_was_lost_while_the_worker_stops_is_given_back(bench, monkeyp
             raise ConnectionError("cut off after the commit")
         return work
 
-    monkeypatch.setattr(loop_module, "finish_steps", cut)
+    monkeypatch.setattr(record_module, "finish_steps", cut)
     worker = await bench.worker({"a": nothing}, sweep_seconds=HOUR)
     task = await bench.begin(template(ONE))
     await worker.wait_closed()
 
     assert await bench.conn.fetchval("select attempt from tasker.ready") == 0
     assert await bench.attempts(task) == []
-    monkeypatch.setattr(loop_module, "finish_steps", real)
+    monkeypatch.setattr(record_module, "finish_steps", real)
     await bench.worker({"a": nothing})
     assert await bench.settled(task) == "complete"
     assert [past["attempt"] for past in await bench.attempts(task)] == [1]
@@ -258,7 +259,7 @@ async def test_stopping_while_the_database_is_silent(bench, monkeypatch):
     monkeypatch.setattr(loop_module, "LAST_CALL_SECONDS", 0.1)
     worker = await bench.worker({"a": nothing}, sweep_seconds=HOUR)
     await bench.run(template(ONE))
-    monkeypatch.setattr(loop_module, "finish_steps", silent)
+    monkeypatch.setattr(record_module, "finish_steps", silent)
     await bench.create(template(ONE))
     await asked.wait()
 
@@ -269,7 +270,7 @@ async def test_stopping_while_the_database_is_silent(bench, monkeypatch):
 
 async def test_a_silent_database_is_taken_for_broken(bench, monkeypatch):
     """A call without an answer is given up after a while, and made on a new connection."""
-    real, silent = loop_module.finish_steps, []
+    real, silent = record_module.finish_steps, []
 
     async def first_silent(conn, worker_uuid, finished, **keys):
         if finished and not silent:
@@ -277,8 +278,8 @@ async def test_a_silent_database_is_taken_for_broken(bench, monkeypatch):
             await asyncio.Event().wait()
         return await real(conn, worker_uuid, finished, **keys)
 
-    monkeypatch.setattr(loop_module, "CALL_SECONDS", 0.3)
-    monkeypatch.setattr(loop_module, "finish_steps", first_silent)
+    monkeypatch.setattr(record_module, "CALL_SECONDS", 0.3)
+    monkeypatch.setattr(record_module, "finish_steps", first_silent)
     await bench.worker({"a": nothing})
     state, task = await bench.run(template(ONE))
 
@@ -288,7 +289,7 @@ async def test_a_silent_database_is_taken_for_broken(bench, monkeypatch):
 
 async def test_claims_that_arrive_after_their_lease_are_not_begun(bench, monkeypatch):
     """A process that was frozen in the middle of a call leaves the steps to whoever has them."""
-    real, frozen, ran = loop_module.finish_steps, [], []
+    real, frozen, ran = record_module.finish_steps, [], []
 
     async def freeze(conn, worker_uuid, finished, **keys):
         work = await real(conn, worker_uuid, finished, **keys)
@@ -300,7 +301,7 @@ async def test_claims_that_arrive_after_their_lease_are_not_begun(bench, monkeyp
     async def note(context):
         ran.append(context.attempt)
 
-    monkeypatch.setattr(loop_module, "finish_steps", freeze)
+    monkeypatch.setattr(record_module, "finish_steps", freeze)
     await bench.worker({"a": note}, lease_seconds=0.4, sweep_seconds=0.1)
     state, task = await bench.run(template(ONE, retry={"backoff": "none"}))
 

@@ -7,18 +7,15 @@ import threading
 from uuid import UUID
 
 import pytest
-import uvloop
 
 from support.flows import CHAIN, ONE, WIDE, begin, step_id, template
 from support.workers import eventually, registry
-from tasker_core.db.connect import Database
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.operate import cancel_task, resolve_step
 from tasker_core.engine.register import register_template
 from tasker_core.errors import SchemaOutOfDate
-from tasker_core.settings import Settings
-from tasker_core.worker import loop as loop_module
-from tasker_core.worker.loop import AsyncWorker
+from tasker_core.worker import held as held_module
+from tasker_core.worker import record as record_module
 
 FAN = {"root": [], **{f"leaf_{n}": ["root"] for n in range(30)}}
 HOUR = 3600.0
@@ -64,8 +61,8 @@ def gate():
 
 async def test_a_task_that_somebody_holds_holds_up_no_other(bench, monkeypatch):
     """Its result waits, with its lease, until the lock is gone; the worker goes on."""
-    monkeypatch.setattr(loop_module, "LOCK_SECONDS", 0.05)
-    monkeypatch.setattr(loop_module, "HELD_SECONDS", 0.05)
+    monkeypatch.setattr(held_module, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(held_module, "HELD_SECONDS", 0.05)
     go = asyncio.Event()
 
     async def first(context):
@@ -147,7 +144,7 @@ async def test_concurrency_is_reached_and_not_passed_in_threads(bench):
 
 async def test_a_batch_too_large_for_one_call_goes_in_several(bench, monkeypatch):
     """Results are recorded in as many calls as their size asks for, each once."""
-    monkeypatch.setattr(loop_module, "MOST_CHARACTERS", 1000)
+    monkeypatch.setattr(record_module, "MOST_CHARACTERS", 1000)
     worker = await bench.worker(
         {"root": nothing, "leaf": lambda context: {"x": "y" * 700}}, worker_concurrency=30
     )
@@ -483,7 +480,7 @@ async def test_a_strange_notice_does_no_harm(bench):
 
 async def test_one_half_runs_while_the_other_is_recorded(bench, monkeypatch):
     """With many quick steps the database and the handlers work at the same time."""
-    real, counts = loop_module.finish_steps, {"begun": 0}
+    real, counts = record_module.finish_steps, {"begun": 0}
     meanwhile = []
 
     async def handle(context):
@@ -497,7 +494,7 @@ async def test_one_half_runs_while_the_other_is_recorded(bench, monkeypatch):
             meanwhile.append(counts["begun"] - before)
         return work
 
-    monkeypatch.setattr(loop_module, "finish_steps", finish)
+    monkeypatch.setattr(record_module, "finish_steps", finish)
     first, *_ = await begin(bench.conn, template(ONE), 400)
     worker = await bench.worker({"a": handle}, worker_concurrency=100)
 
@@ -651,18 +648,3 @@ async def test_it_does_not_start_on_another_schema(bench, clean_database):
             await Bench(url, bench.conn).worker({"a": nothing})
     finally:
         await drop_database(url)
-
-
-def test_the_alarm_under_uvloop():
-    """Its timers differ from asyncio's, as workers run; what is due long since rings soon."""
-
-    async def rings() -> bool:
-        worker = AsyncWorker(Database("postgresql://nowhere"), Settings(), registry({}))
-        worker._lookout.look_everywhere()
-        worker._due_at = asyncio.get_running_loop().time() - 5
-        for _ in range(3):
-            worker._wake_in(None)
-        await asyncio.wait_for(worker._woken.wait(), 5)
-        return worker._lookout.is_due
-
-    assert uvloop.run(rings())

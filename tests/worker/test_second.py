@@ -9,6 +9,7 @@ import pytest
 from support.flows import DIAMOND, template
 from support.workers import eventually
 from tasker_core.worker import loop as loop_module
+from tasker_core.worker import record as record_module
 
 HOUR = 3600.0
 TASKS = 12
@@ -29,13 +30,13 @@ class Calls:
     """
 
     def __init__(self, monkeypatch, held, *, cut=False):
-        self.real = loop_module.finish_steps
+        self.real = record_module.finish_steps
         self.held, self.cut = held, cut
         self.first = None  # the connection of the first call
         self.holds = False
         self.beside = asyncio.Event()  # a call has been carried out beside the one that is held
         self.go_on = asyncio.Event()
-        monkeypatch.setattr(loop_module, "finish_steps", self)
+        monkeypatch.setattr(record_module, "finish_steps", self)
 
     async def __call__(self, conn, worker_uuid, finished, **keys):
         self.first = self.first or conn

@@ -177,16 +177,16 @@ async def test_a_sweep_that_waits_does_not_keep_renewals_waiting(bench, monkeypa
 
 async def test_results_that_are_not_recorded_yet_keep_their_lease(bench, monkeypatch):
     """While a call is under way for longer than the lease, its results stay valid."""
-    from tasker_core.worker import loop as loop_module
+    from tasker_core.worker import record as record_module
 
-    real, go = loop_module.finish_steps, asyncio.Event()
+    real, go = record_module.finish_steps, asyncio.Event()
 
     async def slow(conn, worker_uuid, finished, **keys):
         if finished:
             await go.wait()
         return await real(conn, worker_uuid, finished, **keys)
 
-    monkeypatch.setattr(loop_module, "finish_steps", slow)
+    monkeypatch.setattr(record_module, "finish_steps", slow)
     await bench.worker({"a": nothing}, lease_seconds=LEASE, sweep_seconds=0.1)
     task = await bench.begin(template(ONE))
     age = "select ends_at - claimed_at > interval '2.5 s' from tasker.leases"

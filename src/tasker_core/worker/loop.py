@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
@@ -28,7 +28,7 @@ from tasker_core.db.connect import Connection, Database, reconnect
 from tasker_core.db.listen import Listener, Notice
 from tasker_core.db.migrate import check
 from tasker_core.engine.claim import Claim, Lane, Work, held_steps, list_lanes
-from tasker_core.engine.finish import GROWN, Finished, finish_steps
+from tasker_core.engine.finish import Finished
 from tasker_core.engine.ids import new_uuid, task_and_step_no
 from tasker_core.engine.lease import Loan, forget_worker, give_back, renew_leases
 from tasker_core.handlers.bound import HandlerDefinition
@@ -37,13 +37,15 @@ from tasker_core.relay import Relay
 from tasker_core.relay.subscribers import SubscriberSink, wants_durable_events
 from tasker_core.settings import Settings
 from tasker_core.tracing import set_up as set_up_tracing
+from tasker_core.worker.alarm import SHORTEST_WAIT_SECONDS, Alarm
 from tasker_core.worker.announce import Announcer
 from tasker_core.worker.attempt import Attempt, Ended
 from tasker_core.worker.broken import BROKEN, connect, reason, rest, unreachable_if_broken
-from tasker_core.worker.ends import expanded, is_unaccepted, rejected
+from tasker_core.worker.held import HeldResults, limit_lock_waits
 from tasker_core.worker.lookout import Lookout
 from tasker_core.worker.lookup import Lookup
 from tasker_core.worker.plan import PlanBook
+from tasker_core.worker.record import Recorder, fitting
 from tasker_core.worker.run import Runner
 from tasker_core.worker.second import SecondConnection
 from tasker_core.worker.tally import Tally
@@ -53,18 +55,8 @@ from tasker_core.worker.upkeep import Upkeep
 if TYPE_CHECKING:
     from tasker_core.worker.page import Page
 
-SHORTEST_WAIT_SECONDS = 0.02
-CLOCK_SECONDS = 0.002  # by which a loop's timer may be early
-CALL_SECONDS = 60.0  # a connection that is silent for longer is taken for broken
-LAST_CALL_SECONDS = 10.0  # likewise, when the worker is to stop
-MOST_CHARACTERS = 16 * 1024 * 1024  # of results in one call
+LAST_CALL_SECONDS = 10.0  # for the last one, when the worker is to stop
 WHOLE_CALL = 50  # steps that are not worth two calls
-
-LOCK_SECONDS = 2.0  # a task that somebody else holds for longer is left for later
-SHORT_LOCK_SECONDS = 0.02  # likewise, when it is tried again
-HELD_SECONDS = 1.0  # until then
-
-CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 _log = structlog.get_logger("tasker.worker")
 
@@ -112,15 +104,12 @@ class AsyncWorker:
         self._is_draining = False
         self._stopping = asyncio.Event()
         self._unsent: list[Finished] = []  # results, or nobody knows what became of the call
-        self._calls: list[list[Finished]] = []  # results on their way, by call
-        self._promised = 0  # of the room, to calls that are under way
-        self._held: list[Finished] = []  # of tasks that somebody else holds
-        self._held_until = 0.0  # time.monotonic()
+        self._calls: list[_Call] = []  # under way
+        self._held = HeldResults(self._woken.set)
+        self._recorder = Recorder(self.worker_uuid, self.lease)
         self._failed_turns = 0  # in a row
         self._must_ask = False  # what is on loan here: a call may have been carried out late
-        self._alarm: asyncio.TimerHandle | None = None
-        self._rings_at = -math.inf  # time of the loop
-        self._due_at = math.inf  # time of the loop: the next delayed step, as far as is known
+        self._alarm = Alarm(self._lookout, self._woken.set)
         self._second_error: BaseException | None = None
         self._second = SecondConnection(
             self._connect, self._take_second_turn, self._lose_call, self._stopping
@@ -216,8 +205,7 @@ class AsyncWorker:
         await asyncio.wait({self._flow})
         await self._upkeep.stop()
         self.runner.close()
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._alarm.cancel()
         self._transactions.close()
         await asyncio.to_thread(self._lookup.close)
         if self._relay is not None:
@@ -296,8 +284,8 @@ class AsyncWorker:
     @property
     def unrecorded(self) -> list[Finished]:
         """The results that still need their leases."""
-        sent = [one for call in self._calls for one in call]
-        return [*sent, *self._unsent, *self._held]
+        sent = [one for call in self._calls for one in call.batch]
+        return [*sent, *self._unsent, *self._held.results]
 
     @property
     def registry(self) -> HandlerRegistry:
@@ -388,7 +376,7 @@ class AsyncWorker:
             work = await self._turn(conn)
             if self._is_draining and not self.runner.running and not self.unrecorded:
                 break
-            self._wake_in(work)
+            self._alarm.set(work)
         async with self._second.idle:  # from here on there is one connection
             left = [*self.runner.withdraw(), *await self.runner.stop_async()]
             self._take_committed()
@@ -406,7 +394,7 @@ class AsyncWorker:
     async def _take_second_turn(self, conn: Connection) -> None:
         """Take a turn beside another, which has all that is left to do if this one is late."""
         if self._calls and not self._is_draining:
-            self._wake_in(await self._turn(conn))
+            self._alarm.set(await self._turn(conn))
             self.runner.begin()
             self._woken.set()
 
@@ -436,43 +424,45 @@ class AsyncWorker:
         When there is more to send at once, what was claimed begins behind that call.
         """
         self._unsent += self.runner.take_finished()
-        taken = len(self.runner.running) + self._promised
-        room = 0 if self._is_draining else min(max(0, self.concurrency - taken), self._most_in_call)
+        promised = sum(call.room for call in self._calls)
+        room = max(0, self.concurrency - len(self.runner.running) - promised)
+        room = 0 if self._is_draining else min(room, self._most_in_call)
         only_claims = room and self._lookout.has_any and not self._calls
         if not self._unsent and not only_claims:
             self.runner.begin()
             return None
-        batch = _fitting(self._unsent[: self._most_in_call])
+        batch = fitting(self._unsent[: self._most_in_call])
         del self._unsent[: len(batch)]
-        with self._on_its_way(batch, room):
-            return await self._call(conn, batch, room)
-
-    @contextlib.contextmanager
-    def _on_its_way(self, batch: list[Finished], room: int) -> Iterator[None]:
-        self._calls.append(batch)
-        self._promised += room
+        call = _Call(batch, room)
+        self._calls.append(call)
         try:
-            yield
+            return await self._call(conn, batch, room)
         finally:
-            self._calls = [one for one in self._calls if one is not batch]
-            self._promised -= room
+            self._calls.remove(call)
 
     async def _call(self, conn: Connection, batch: list[Finished], room: int) -> Work | None:
         looked = self._lookout.begin() if room else []
         sent_at = time.monotonic()
-        call: Awaitable[tuple[Work, list[Finished]]]
-        call = self._finish_and_claim(conn, batch, room, looked)
+        call: Coroutine[Any, Any, tuple[Work, list[Finished]]]
+        call = self._recorder.record(
+            conn,
+            batch,
+            lanes=self._lanes_for(batch, looked),
+            looked_lanes=self._lookout.lanes_of(looked),
+            limit=room,
+        )
         self._ask_for_second()
         try:
             if self.runner.has_admitted:
-                call = asyncio.create_task(call)
-                await asyncio.sleep(0)  # it is on its way
+                on_its_way = asyncio.create_task(call)
+                await asyncio.sleep(0)
                 self.runner.begin()
-            work, recorded = await call
+                work, recorded = await on_its_way
+            else:
+                work, recorded = await call
         except asyncpg.LockNotAvailableError:
             self._lookout.fail(looked)
-            self._held += batch
-            self._held_until = 0.0
+            self._held.add(batch)
             self._woken.set()
             return None
         except BaseException:
@@ -515,37 +505,6 @@ class AsyncWorker:
             self.finished_count += 1
             self._announce(success)
 
-    async def _finish_and_claim(
-        self, conn: Connection, batch: Sequence[Finished], room: int, looked: Sequence[str]
-    ) -> tuple[Work, list[Finished]]:
-        """Make the call until it goes through; give what it brought and what was recorded."""
-        recorded: list[Finished] = []
-        while True:
-            try:
-                async with asyncio.timeout(CALL_SECONDS):
-                    ends = await expanded(conn, batch)
-                    work = await finish_steps(
-                        conn,
-                        self.worker_uuid,
-                        ends,
-                        lanes=self._lanes_for(batch, looked),
-                        limit=room,
-                        lease=self.lease,
-                        looked_lanes=self._lookout.lanes_of(looked),
-                    )
-                    return work, [*recorded, *_accepted(ends, work)]
-            except CONFLICTS as error:
-                _log.warning("finish_repeated", error=str(error))
-            except asyncpg.PostgresError as error:
-                # two decisions of one task in one call, or another worker's came first
-                has_grown = error.sqlstate == GROWN
-                if not batch or not (has_grown or is_unaccepted(error)):
-                    raise
-                _log.warning("finish_rejected", error=str(error))
-                for one in batch:
-                    recorded += await self._finish_alone(conn, one)
-                batch = []
-
     def _lanes_for(self, batch: Sequence[Finished], looked: Sequence[str]) -> list[int]:
         """List those that a call can claim from: where it looks, and those of its tasks."""
         namespaces = set(looked)
@@ -555,47 +514,17 @@ class AsyncWorker:
             namespaces.add(one.namespace)
         return self._lookout.lanes_of(namespaces) or self.lanes
 
-    async def _finish_alone(self, conn: Connection, one: Finished) -> list[Finished]:
-        """Record one result; one that the database does not accept fails its step instead."""
-        while True:
-            try:
-                async with asyncio.timeout(CALL_SECONDS):
-                    ends = await expanded(conn, [one])
-                    work = await finish_steps(
-                        conn, self.worker_uuid, ends, lanes=[], limit=0, lease=self.lease
-                    )
-                    return _accepted(ends, work)
-            except asyncpg.PostgresError as error:
-                if error.sqlstate != GROWN and not isinstance(error, CONFLICTS):
-                    if not is_unaccepted(error):
-                        raise
-                    one = await rejected(one, error)
-
     async def _finish_held(self, conn: Connection) -> None:
-        """Record results one by one; those of tasks that somebody else holds wait on."""
-        if not self._held or time.monotonic() < self._held_until:
+        if not self._held.are_due:
             return
-        held, self._held = self._held, []
-        recorded = []
-        try:
-            with self._on_its_way(held, 0):
-                await conn.execute(f"set lock_timeout = '{SHORT_LOCK_SECONDS} s'")
-                for one in list(held):
-                    try:
-                        recorded += await self._finish_alone(conn, one)
-                        self.finished_count += 1
-                        held.remove(one)
-                    except asyncpg.LockNotAvailableError:
-                        _log.warning("task_held", task_uuid=str(one.task_uuid), step_no=one.step_no)
-                await conn.execute(f"set lock_timeout = '{LOCK_SECONDS} s'")
-        finally:
-            self._held += held
+
+        def note(recorded: list[Finished]) -> None:
+            self.finished_count += 1
             for one in recorded:
                 self._announce(one)
+
+        await self._held.record(conn, self._recorder, note)
         self._lookout.is_due = True  # what has failed may rest for less than is known
-        if self._held:
-            self._held_until = time.monotonic() + HELD_SECONDS
-            asyncio.get_running_loop().call_later(HELD_SECONDS, self._woken.set)
 
     def _announce(self, one: Finished) -> None:
         if isinstance(one, Ended):
@@ -653,7 +582,7 @@ class AsyncWorker:
     async def _connect(self) -> Connection:
         conn = await connect(self._database, "tasker worker")
         with unreachable_if_broken():
-            await conn.execute(f"set lock_timeout = '{LOCK_SECONDS} s'")
+            await limit_lock_waits(conn)
         return conn
 
     async def _connect_again(self) -> Connection:
@@ -679,46 +608,14 @@ class AsyncWorker:
         self._must_ask = True
         self._woken.set()
 
-    def _wake_in(self, work: Work | None) -> None:
-        """Set the alarm: for the next delayed step, or for a look in case a hint was lost."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        if work is not None and work.due_in is not None:
-            due_in = max(SHORTEST_WAIT_SECONDS, work.due_in.total_seconds())
-            self._due_at = min(self._due_at, now + due_in)
-        at = min(self._due_at, now + self._lookout.seconds_to_poll)
-        at = max(at, now + SHORTEST_WAIT_SECONDS)
-        if now < self._rings_at <= at:
-            return
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._rings_at = at
-        self._alarm = loop.call_later(at - now, self._ring)
-
-    def _ring(self) -> None:
-        if self._due_at <= asyncio.get_running_loop().time() + CLOCK_SECONDS:
-            self._due_at = math.inf
-            self._lookout.is_due = True
-        if not self._lookout.seconds_to_poll:
-            self._lookout.look_everywhere()
-        self._woken.set()
-
     def _look_everywhere(self) -> None:
         self._lookout.look_everywhere()
         self._woken.set()
 
 
-def _fitting(finished: list[Finished]) -> list[Finished]:
-    """Take as many results from the front as one call may carry, at least one."""
-    size = 0
-    for count, one in enumerate(finished):
-        for text in (one.result, one.error, one.metadata, one.checkpoint, one.events):
-            size += len(text or "")
-        if size > MOST_CHARACTERS and count:
-            return finished[:count]
-    return finished
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A call under way: the results that it carries, and how many steps it may bring."""
 
-
-def _accepted(ends: Sequence[Finished], work: Work) -> list[Finished]:
-    refused = {(one.task_uuid, one.step_no, one.attempt) for one in work.refusals}
-    return [one for one in ends if (one.task_uuid, one.step_no, one.attempt) not in refused]
+    batch: list[Finished]
+    room: int
