@@ -35,6 +35,7 @@ from tasker_core.engine.register import register_template
 from tasker_core.errors import DuplicateTask
 from tasker_core.handlers.context import StepContext
 from tasker_core.handlers.discovery import handlers_in
+from tasker_core.handlers.functional import declared
 from tasker_core.handlers.registry import HandlerRegistry
 from tasker_core.server.app import create_app
 from tasker_core.server.run import Server
@@ -71,6 +72,12 @@ class Guide:
         )
         (code,) = re.findall(rf"^```{language}\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
         return code
+
+
+@pytest.fixture(autouse=True)
+def own_declarations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page declares is gone after its test."""
+    monkeypatch.setattr(declared, "_classes", declared.all())
 
 
 def module_of(code: str) -> ModuleType:
