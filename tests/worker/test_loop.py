@@ -10,6 +10,7 @@ import pytest
 
 from support.flows import CHAIN, ONE, WIDE, begin, step_id, template
 from support.workers import eventually, registry
+from tasker_core.engine.claim import list_lanes
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.operate import cancel_task, resolve_step
 from tasker_core.engine.register import register_template
@@ -501,6 +502,29 @@ async def test_one_half_runs_while_the_other_is_recorded(bench, monkeypatch):
     await eventually(lambda: worker.finished_count == 400)
     assert await bench.settled(first) == "complete"
     assert max(meanwhile) >= 40
+
+
+async def test_a_call_sends_the_lanes_of_its_namespaces(bench, monkeypatch):
+    """However many others the worker serves; and a step still goes from hand to hand."""
+    real, sent = record_module.finish_steps, []
+
+    async def finish(conn, worker_uuid, ends, **asked):
+        work = await real(conn, worker_uuid, ends, **asked)
+        if ends:
+            sent.append((set(asked["lanes"]), len(work.claims)))
+        return work
+
+    monkeypatch.setattr(record_module, "finish_steps", finish)
+    for name in ("elsewhere", "here"):
+        await register_template(bench.conn, template(CHAIN, namespace=name))
+    own = {lane.lane for lane in await list_lanes(bench.conn, ["here"])}
+    worker = await bench.worker(dict.fromkeys(CHAIN, nothing))
+    assert set(worker.lanes) > own
+
+    (task,) = await bench.create(template(CHAIN, namespace="here"))
+
+    assert await bench.settled(task) == "complete"
+    assert sent == [(own, 1), (own, 1), (own, 0)]
 
 
 # --- stop -------------------------------------------------------------------------------

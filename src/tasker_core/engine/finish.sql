@@ -135,6 +135,7 @@ declare
     left_batches int[];
     places tid[];
     deleted_count int;
+    moved_count int;
     freed_tasks uuid[];
     freed_steps int[];
     parents_done int[];
@@ -296,6 +297,10 @@ begin
             and moved.step_no = given.step_no
             and moved.attempt = given.attempt
             and moved.worker_uuid = given.worker_uuid;
+        get diagnostics moved_count = row_count;
+        if deleted_count + moved_count < settled_count then
+            raise serialization_failure using message = 'a lease has ended meanwhile';
+        end if;
     end if;
 
     if failed_tasks is not null then
