@@ -654,6 +654,21 @@ async def test_an_engine_must_lead_to_the_workers_database(bench, clean_database
     loose.dispose()
 
 
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+async def test_a_stricter_isolation_is_refused(bench, clean_database, level):
+    """It would look at the past when it tells whether the task is done."""
+    strict = sqlalchemy.create_engine(
+        _with_driver(clean_database, "psycopg"), isolation_level=level
+    )
+
+    def handler(context):
+        with context.transaction(strict):
+            pass
+
+    assert "must be READ COMMITTED" in await _refused(bench, handler)
+    strict.dispose()
+
+
 async def test_without_psycopg_a_thread_is_told_what_to_install(bench, monkeypatch):
     """Nothing but that step fails."""
     monkeypatch.setitem(sys.modules, "psycopg", None)

@@ -15,11 +15,6 @@ from uuid import UUID
 
 from tasker_core.db.connect import Connection
 
-_CLAIM = (
-    "select * from tasker.finish_steps($1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', "
-    "null, null, null, $2, $2, $3, $4)"
-)
-
 
 class Claim(NamedTuple):
     """One step on loan to one worker for one attempt. JSON is text, unparsed."""
@@ -48,7 +43,12 @@ class Claim(NamedTuple):
         return self.claimed_at - self.enqueued_at
 
 
-_CLAIM_COLUMNS = slice(1, 1 + len(Claim._fields))  # of the view tasker.work, in this order
+WORK_COLUMNS = ", ".join(["kind", *Claim._fields, "due_in", "refusal"])
+_CLAIM_COLUMNS = slice(1, 1 + len(Claim._fields))
+
+_CLAIM = f"select {WORK_COLUMNS} from tasker.finish_steps(" + (
+    "$1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', null, null, null, $2, $2, $3, $4)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ async def claim_steps(
 
 async def held_steps(conn: Connection, worker_uuid: UUID) -> list[Claim]:
     """List what is on loan to this worker, whether or not it ever heard of it."""
-    rows = await conn.fetch("select * from tasker.held_steps($1)", worker_uuid)
+    rows = await conn.fetch(f"select {WORK_COLUMNS} from tasker.held_steps($1)", worker_uuid)
     return read_work(rows).claims
 
 

@@ -8,7 +8,7 @@
 create view tasker.work as
 select
     'step' as kind, -- or 'next', or 'refused'
-    lease.task_uuid, -- from here on in the order of Claim, see claim.py
+    lease.task_uuid,
     lease.step_no,
     lease.attempt,
     step.name,

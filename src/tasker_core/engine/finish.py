@@ -14,15 +14,15 @@ from typing import TypeVar
 from uuid import UUID
 
 from tasker_core.db.connect import Connection
-from tasker_core.engine.claim import Work, read_work
+from tasker_core.engine.claim import WORK_COLUMNS, Work, read_work
 
 T = TypeVar("T")
 
 GROWN = "TK001"  # the task has moved on since the expansion was planned: plan again
 
-_FINISH = (
-    "select * from tasker.finish_steps($1, $2, $3, $4, $5::json[], $6::json[], $7, $8, "
-    "$9::json[], $10, $11::json[], $12::json[], $13::json[], $14, $15, $16, $17)"
+_FINISH = f"select {WORK_COLUMNS} from tasker.finish_steps(" + (
+    "$1, $2, $3, $4, $5::json[], $6::json[], $7, $8, $9::json[], $10, $11::json[], $12::json[], "
+    "$13::json[], $14, $15, $16, $17)"
 )
 
 

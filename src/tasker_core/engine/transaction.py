@@ -13,6 +13,8 @@ from tasker_core.db.connect import Connection
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.lease import Loan
 
+TOO_STRICT = "TK002"  # the isolation level
+
 _ATTEMPT = (
     "cast($1 as uuid), cast($2 as uuid), cast(cast($3 as text) as int), "
     "cast(cast($4 as text) as int)"

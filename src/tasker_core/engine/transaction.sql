@@ -5,6 +5,8 @@
 -- Begin: from here to the transaction's end the step is this attempt's alone.
 --
 -- out    the transaction's id; null when the step is not on loan to this worker
+-- raises TK002 above read committed: what ended after its snapshot would be on loan for ever
+--        to the look that tells whether the task is done
 -- locks  one advisory lock a step. Should an earlier attempt still hold it, its worker hangs
 --        or was cut off, and its transaction may hold rows that this one needs: its session
 --        is ended
@@ -19,6 +21,9 @@ as $$
 declare
     key constant bigint := hashtextextended(of_task::text || '/' || of_step, 0);
 begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise sqlstate 'TK002' using message = 'a step''s transaction must be read committed';
+    end if;
     perform from tasker.leases as own
     where own.task_uuid = of_task and own.step_no = of_step
         and own.attempt = of_attempt and own.worker_uuid = by_worker;

@@ -50,9 +50,10 @@ class Alarm:
         self._rings_at = -math.inf
 
     def _ring(self) -> None:
+        self._rings_at = -math.inf
         if self._due_at <= asyncio.get_running_loop().time() + CLOCK_SECONDS:
             self._due_at = math.inf
             self._lookout.is_due = True
-        if not self._lookout.seconds_to_poll:
+        if self._lookout.seconds_to_poll <= CLOCK_SECONDS:
             self._lookout.look_everywhere()
         self._wake()

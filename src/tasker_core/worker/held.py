@@ -61,4 +61,8 @@ class HeldResults:
         await limit_lock_waits(conn)
         if self.results:
             self._next_at = time.monotonic() + HELD_SECONDS
-            asyncio.get_running_loop().call_later(HELD_SECONDS, self._wake)
+            asyncio.get_running_loop().call_later(HELD_SECONDS, self._try_again)
+
+    def _try_again(self) -> None:
+        self._next_at = 0.0
+        self._wake()

@@ -523,7 +523,12 @@ class AsyncWorker:
             for one in recorded:
                 self._announce(one)
 
-        await self._held.record(conn, self._recorder, note)
+        call = _Call([], 0)  # the second connection sees to the others meanwhile
+        self._calls.append(call)
+        try:
+            await self._held.record(conn, self._recorder, note)
+        finally:
+            self._calls.remove(call)
         self._lookout.is_due = True  # what has failed may rest for less than is known
 
     def _announce(self, one: Finished) -> None:

@@ -19,6 +19,7 @@ import structlog
 from tasker_core.db.connect import Connection, Database
 from tasker_core.engine.finish import Finished
 from tasker_core.engine.transaction import (
+    TOO_STRICT,
     begin_transaction,
     finish_in_transaction,
     transaction_outcome,
@@ -294,6 +295,13 @@ def _explain(error: BaseException) -> None:
         raise TransactionMisuse(
             "the engine's database has no schema tasker of this version: a step's transaction "
             "is possible in the worker's own database only"
+        ) from error
+    if state == TOO_STRICT:
+        raise TransactionMisuse(
+            "a step's transaction must be READ COMMITTED, or the end of another step of its task "
+            "could be overlooked: give context.transaction() "
+            'engine.execution_options(isolation_level="READ COMMITTED"), and lock what must not '
+            "change meanwhile"
         ) from error
     if state == _FORBIDDEN:
         raise TransactionMisuse(
