@@ -70,6 +70,23 @@ async def test_it_can_be_set_again_after_it_was_cancelled(lookout):
     await asyncio.wait_for(rung.wait(), 5)
 
 
+async def test_a_ring_that_came_too_early_is_followed_by_another():
+    """A loop's timer may be early; then there is nothing to do yet."""
+    rung = asyncio.Event()
+    lookout = Lookout(poll_seconds=0.1)
+    lookout.look_everywhere()
+    alarm = Alarm(lookout, rung.set)
+    alarm.set(None)
+    assert alarm._timer is not None
+    alarm._timer.cancel()
+
+    alarm._ring()
+    rung.clear()
+    alarm.set(None)
+
+    await asyncio.wait_for(rung.wait(), 5)
+
+
 def test_what_is_due_long_since_rings_soon_under_uvloop():
     """Its timers differ from asyncio's."""
 

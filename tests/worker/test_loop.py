@@ -16,6 +16,7 @@ from tasker_core.engine.operate import cancel_task, resolve_step
 from tasker_core.engine.register import register_template
 from tasker_core.errors import SchemaOutOfDate
 from tasker_core.worker import held as held_module
+from tasker_core.worker import loop as loop_module
 from tasker_core.worker import record as record_module
 
 FAN = {"root": [], **{f"leaf_{n}": ["root"] for n in range(30)}}
@@ -84,6 +85,34 @@ async def test_a_task_that_somebody_holds_holds_up_no_other(bench, monkeypatch):
     await somebody.close()
     assert await bench.settled(held) == "complete"
     assert await bench.outcomes(held) == ["complete"]
+
+
+async def test_while_a_held_result_is_tried_the_second_connection_goes_on(bench, monkeypatch):
+    """What runs is recorded, and its children go from hand to hand."""
+    monkeypatch.setattr(held_module, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(held_module, "SHORT_LOCK_SECONDS", 30)
+    monkeypatch.setattr(loop_module, "WHOLE_CALL", 1)
+    go = {"a": asyncio.Event(), "b": asyncio.Event()}
+
+    async def wait(context):
+        await go[context.step_name].wait()
+        return {}
+
+    worker = await bench.worker({"a": wait, "b": wait, "c": nothing})
+    held = await bench.begin(template({"a": []}))
+    other = await bench.begin(template({"b": [], "c": ["b"]}, name="other"))
+    await eventually(lambda: len(worker.runner.running) == 2)
+    somebody = await bench.database.connect("somebody")
+    async with somebody.transaction():
+        await somebody.execute("select from tasker.lock_tasks(array[$1::uuid])", held)
+        go["a"].set()
+        await eventually(lambda: worker._held.results and worker._calls)
+        go["b"].set()
+        assert await bench.settled(other) == "complete"
+        assert len(worker.unrecorded) == 1
+
+    await somebody.close()
+    assert await bench.settled(held) == "complete"
 
 
 async def test_a_notice_that_comes_late_ends_nothing(bench, gate):
