@@ -42,6 +42,25 @@ async def test_a_connection_carries_its_name(database):
     await conn.close()
 
 
+async def test_the_databases_default_isolation_does_not_matter(database):
+    """The engine's functions lock, and then look at what is there at that moment."""
+    admin = await database.connect("somebody")
+    name = await admin.fetchval("select current_database()")
+    await admin.execute(f"alter database {name} set default_transaction_isolation = serializable")
+    try:
+        conn = await database.connect("tasker worker")
+        pool = await database.pool("tasker server", max_size=1, resets=False)
+        assert await conn.fetchval("show transaction_isolation") == "read committed"
+        for _ in range(2):
+            async with pool.acquire() as own:
+                assert await own.fetchval("show transaction_isolation") == "read committed"
+        await pool.close()
+        await conn.close()
+    finally:
+        await admin.execute(f"alter database {name} reset default_transaction_isolation")
+        await admin.close()
+
+
 async def test_json_stays_text(conn):
     """No codec parses what no handler may ever read."""
     text = json.dumps({"a": 1})

@@ -91,11 +91,13 @@ class Database:
 
     async def _connect(self, application_name: str) -> asyncpg.Connection[asyncpg.Record]:
         try:
-            return await asyncpg.connect(
+            conn = await asyncpg.connect(
                 driver_url(self.url),
                 timeout=CONNECT_SECONDS,
                 server_settings={"application_name": application_name},
             )
+            await _read_committed(conn)
+            return conn
         except _FAILURES as error:
             raise DatabaseUnreachable(safe_url(self.url), _reason(error)) from error
 
@@ -126,6 +128,7 @@ class Database:
                 max_size=max_size,
                 timeout=CONNECT_SECONDS,
                 server_settings={"application_name": application_name, **(server_settings or {})},
+                init=_read_committed,
                 reset=None if resets else _leave,
             )
         except _FAILURES as error:
@@ -229,6 +232,17 @@ def _reason(error: BaseException) -> str:
         # Its own words may quote a part of the password.
         return "its URL cannot be read; write special characters in it as %XX"
     return str(error) or type(error).__name__
+
+
+async def _read_committed(conn: Connection) -> None:
+    """See to the isolation that the engine is made for, whatever the database's default is.
+
+    By a statement: poolers refuse start-up settings that they do not know.
+    """
+    await conn.execute(
+        "select set_config('default_transaction_isolation', 'read committed', false) "
+        "where current_setting('default_transaction_isolation') <> 'read committed'"
+    )
 
 
 async def _leave(_: object) -> None:

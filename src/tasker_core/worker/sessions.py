@@ -64,7 +64,7 @@ class AsyncpgSession:
         self._pool = await self._pools.asyncpg()
         self.connection = await self._pool.acquire()
         try:
-            self._transaction = self.connection.transaction()
+            self._transaction = self.connection.transaction(isolation="read_committed")
             await self._transaction.start()
         except BaseException:
             await self._break_off()
@@ -245,9 +245,11 @@ class Pools:
                     return conn
                 except psycopg.OperationalError:  # its server was restarted meanwhile
                     conn.close()
-            return psycopg.connect(
+            conn = psycopg.connect(
                 libpq_url(self._database.url), application_name=NAME, connect_timeout=10
             )
+            conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            return conn
         except BaseException:
             self._room.release()
             raise
