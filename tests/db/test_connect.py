@@ -8,6 +8,7 @@ import json
 import pytest
 
 from tasker_core.db import Database, embedded, resolve_database
+from tasker_core.db import connect as connect_module
 from tasker_core.db.connect import driver_url, longest_rest, reconnect
 from tasker_core.errors import DatabaseUnreachable
 from tasker_core.settings import Settings
@@ -59,6 +60,24 @@ async def test_the_databases_default_isolation_does_not_matter(database):
     finally:
         await admin.execute(f"alter database {name} reset default_transaction_isolation")
         await admin.close()
+
+
+async def test_who_is_cancelled_while_connecting_leaves_no_session(database, monkeypatch):
+    """Nobody else knows of the connection; an open one keeps uvloop from closing."""
+    asked = asyncio.Queue()
+
+    async def never_answered(conn):
+        asked.put_nowait(conn)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(connect_module, "_read_committed", never_answered)
+    connecting = asyncio.create_task(database.connect("tasker worker"))
+    conn = await asked.get()
+    connecting.cancel()
+    await asyncio.wait({connecting})
+
+    assert connecting.cancelled()
+    assert conn.is_closed()
 
 
 async def test_json_stays_text(conn):

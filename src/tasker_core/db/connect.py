@@ -96,7 +96,11 @@ class Database:
                 timeout=CONNECT_SECONDS,
                 server_settings={"application_name": application_name},
             )
-            await _read_committed(conn)
+            try:
+                await _read_committed(conn)
+            except BaseException:  # cancelled, too: nobody else knows of it
+                conn.terminate()
+                raise
             return conn
         except _FAILURES as error:
             raise DatabaseUnreachable(safe_url(self.url), _reason(error)) from error

@@ -586,8 +586,12 @@ class AsyncWorker:
 
     async def _connect(self) -> Connection:
         conn = await connect(self._database, "tasker worker")
-        with unreachable_if_broken():
-            await limit_lock_waits(conn)
+        try:
+            with unreachable_if_broken():
+                await limit_lock_waits(conn)
+        except BaseException:
+            conn.terminate()
+            raise
         return conn
 
     async def _connect_again(self) -> Connection:
