@@ -103,8 +103,7 @@ class PlanBook:
 
     async def plan(self, conn: Connection, claim: Claim) -> StepPlan:
         """Give the plan of a claimed step; reads its template the first time."""
-        key = (claim.template_uuid, claim.template_step)
-        plan = self._plans.get(key)
+        plan = self.known(claim)
         if plan is None:
             try:
                 plan = await self._make(conn, claim)
@@ -115,7 +114,7 @@ class PlanBook:
                 problem = f"the step's template cannot be read: {type(error).__name__}: {error}"
                 return StepPlan(None, "", problem=problem)
             if plan.handler is not None:  # else it may yet come
-                self._plans[key] = plan
+                self._plans[claim.template_uuid, claim.template_step] = plan
         return plan
 
     def use(self, registry: HandlerRegistry) -> None:
