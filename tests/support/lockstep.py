@@ -172,9 +172,9 @@ class LockStep:
             self._meet_added(end.task, end.plan)
             if end.outcome not in {"success", "yield"}:
                 await self._note_failure(end.task, end.step, RESTS.get(end.outcome))
-        if worker.lanes:
+        if worker.lanes or not ends:
             await self._note_work(who, limit, work, handed)
-        else:  # then nothing is asked for
+        else:  # results alone ask for nothing
             assert (work.claims, work.due_in) == ([], None)
 
     def _with_one_gate_a_task(self, ends: list[tuple[Claim, str]]) -> list[tuple[Claim, str]]:
