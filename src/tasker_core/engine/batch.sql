@@ -73,7 +73,11 @@ begin
             union all
             select l.step_no from tasker.leases as l where l.task_uuid = its_task
         ) as alive
-        join tasker.steps as step on step.task_uuid = its_task and step.step_no = alive.step_no
+        cross join lateral (
+            select s.batch_of from tasker.steps as s
+            where s.task_uuid = its_task and s.step_no = alive.step_no
+            limit 1
+        ) as step
         where step.batch_of = its_batch
     );
 end;

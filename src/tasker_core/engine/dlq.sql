@@ -167,13 +167,7 @@ begin
             join tasker.templates as template using (template_uuid)
             where task.task_uuid = its_task
         ),
-        'step_counts', (
-            select json_object_agg(counted.state, counted.total)
-            from (
-                select step.state, count(*) as total from tasker.step_states as step
-                where step.task_uuid = its_task group by step.state
-            ) as counted
-        ),
+        'step_counts', tasker.step_counts(its_task),
         'steps', (
             select json_agg(json_build_object(
                 'step_uuid', step.step_uuid, 'step_no', step.step_no, 'name', step.name,
@@ -188,18 +182,13 @@ begin
                 ) end
             ) order by step.step_no)
             from (
-                select * from tasker.step_states as s
-                where s.task_uuid = its_task
+                select * from tasker.states_of(its_task) as s
                 order by
                     s.state in ('complete', 'resolved_manually', 'cancelled'),
                     s.state <> 'error', s.step_no
                 limit 1000
             ) as step
-            left join lateral (
-                select a.error from tasker.attempts as a
-                where a.task_uuid = its_task and a.step_no = step.step_no
-                order by a.attempt desc limit 1
-            ) as past on true
+            left join tasker.last_attempts(its_task) as past using (step_no)
         ),
         'transitions', (
             select json_agg(to_json(recent) order by recent.moved_at, recent.place)

@@ -89,8 +89,11 @@ begin
     return (
         select count(*)
         from unnest(parents) as up (step_no)
-        left join tasker.steps as parent
-            on parent.task_uuid = its_task and parent.step_no = up.step_no
+        left join lateral (
+            select s.step_no, s.state from tasker.steps as s
+            where s.task_uuid = its_task and s.step_no = up.step_no
+            limit 1
+        ) as parent on true
         where parent.step_no is null
             or parent.state not in ('complete', 'resolved_manually')
             or parent.step_no = any (ending)

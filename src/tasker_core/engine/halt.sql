@@ -55,20 +55,28 @@ language plpgsql
 as $$
 begin
     delete from tasker.delayed as d
-    using tasker.tasks as task, tasker.steps as step
+    using tasker.tasks as task
     where task.task_uuid = any (task_uuids) and task.failed_count > 0
         and d.task_uuid = task.task_uuid
-        and step.task_uuid = d.task_uuid and step.step_no = d.step_no
-        and tasker.is_halted(
-            task.task_uuid, task.halts_on_failure, step.batch_of, step.failure_strategy
+        and (
+            select tasker.is_halted(
+                task.task_uuid, task.halts_on_failure, step.batch_of, step.failure_strategy
+            )
+            from tasker.steps as step
+            where step.task_uuid = d.task_uuid and step.step_no = d.step_no
+            limit 1
         );
     delete from tasker.ready as r
-    using tasker.tasks as task, tasker.steps as step
+    using tasker.tasks as task
     where task.task_uuid = any (task_uuids) and task.failed_count > 0
         and r.task_uuid = task.task_uuid
-        and step.task_uuid = r.task_uuid and step.step_no = r.step_no
-        and tasker.is_halted(
-            task.task_uuid, task.halts_on_failure, step.batch_of, step.failure_strategy
+        and (
+            select tasker.is_halted(
+                task.task_uuid, task.halts_on_failure, step.batch_of, step.failure_strategy
+            )
+            from tasker.steps as step
+            where step.task_uuid = r.task_uuid and step.step_no = r.step_no
+            limit 1
         );
 end;
 $$;

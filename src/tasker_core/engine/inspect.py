@@ -167,16 +167,9 @@ select
         (select max(finished_at) from tasker.attempts as a where a.task_uuid = task.task_uuid),
         (select max(changed_at) from tasker.changes as c where c.task_uuid = task.task_uuid)
     ) as updated_at,
-    task.completed_at, counted.step_counts
+    task.completed_at, tasker.step_counts(task.task_uuid) as step_counts
 from tasker.tasks as task
 join tasker.templates as template using (template_uuid)
-cross join lateral (
-    select json_object_agg(by_state.state, by_state.total) as step_counts
-    from (
-        select step.state, count(*) as total from tasker.step_states as step
-        where step.task_uuid = task.task_uuid group by step.state
-    ) as by_state
-) as counted
 """
 
 _STEPS = """
@@ -195,14 +188,9 @@ select
     last.finished_at as last_finished_at, last.due_at as last_due_at,
     last.execution_ms as last_execution_ms, last.outcome as last_outcome,
     last.error as last_error, last.metadata as last_metadata
-from tasker.step_states as step
+from tasker.states_of($1, $2) as step
 join tasker.tasks as task using (task_uuid)
-left join lateral (
-    select * from tasker.attempts as a
-    where a.task_uuid = step.task_uuid and a.step_no = step.step_no
-    order by a.attempt desc limit 1
-) as last on true
-where step.task_uuid = $1 and ($2::int is null or step.step_no = $2)
+left join tasker.last_attempts($1, $2) as last using (step_no)
 order by step.step_no
 """
 

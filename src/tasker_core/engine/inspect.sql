@@ -16,7 +16,9 @@ as $$
     )::uuid
 $$;
 
--- One row a step, with the state that a reader sees.
+-- One row a step, with the state that a reader sees. Each step is looked up by its key, by
+-- `limit` without fail: with statistics from tasks of a few steps a join may read all waiting
+-- steps of a large task for each of its steps.
 create view tasker.step_states as
 select
     step.task_uuid,
@@ -45,11 +47,67 @@ select
     lease.worker_uuid,
     step.completed_at,
     step.checkpoint,
-    step.result
+    step.result,
+    step.batch_of,
+    step.failure_strategy,
+    step.is_held
 from tasker.steps as step
-left join tasker.leases as lease using (task_uuid, step_no)
-left join tasker.ready as ready using (task_uuid, step_no)
-left join tasker.delayed as delayed using (task_uuid, step_no);
+left join lateral (
+    select * from tasker.leases as l
+    where step.state = 'pending' and l.task_uuid = step.task_uuid and l.step_no = step.step_no
+    limit 1
+) as lease on true
+left join lateral (
+    select * from tasker.ready as r
+    where step.state = 'pending' and r.task_uuid = step.task_uuid and r.step_no = step.step_no
+    limit 1
+) as ready on true
+left join lateral (
+    select * from tasker.delayed as d
+    where step.state = 'pending' and d.task_uuid = step.task_uuid and d.step_no = step.step_no
+    limit 1
+) as delayed on true;
+
+-- The steps of a task, or one of them: by index, however small the tables were when a
+-- connection made its plan.
+create function tasker.states_of(its_task uuid, its_step_no int default null)
+returns setof tasker.step_states
+language plpgsql stable
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+    return query
+    select * from tasker.step_states as step
+    where step.task_uuid = its_task and (its_step_no is null or step.step_no = its_step_no);
+end;
+$$;
+
+-- The last attempt that has ended of each step of a task, or of one of them.
+create function tasker.last_attempts(its_task uuid, its_step_no int default null)
+returns setof tasker.attempts
+language plpgsql stable
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+    return query
+    select distinct on (past.step_no) past.* from tasker.attempts as past
+    where past.task_uuid = its_task and (its_step_no is null or past.step_no = its_step_no)
+    order by past.step_no, past.attempt desc;
+end;
+$$;
+
+-- How many steps of a task are in each state that occurs: {state: n}.
+create function tasker.step_counts(its_task uuid) returns json
+language sql stable
+as $$
+    select json_object_agg(counted.state, counted.total)
+    from (
+        select step.state, count(*) as total from tasker.states_of(its_task) as step
+        group by step.state
+    ) as counted
+$$;
 
 -- Every transition of a task (step_no null) or a step.
 -- The history keeps one row an attempt; its three transitions are spelt out here.

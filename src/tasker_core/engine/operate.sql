@@ -253,16 +253,17 @@ begin
         select seen.task_uuid, seen.step_no, seen.lane, task.rank, seen.attempt, past.due_at
         from tasker.step_states as seen
         join tasker.tasks as task using (task_uuid)
-        join tasker.steps as step using (task_uuid, step_no)
-        left join tasker.attempts as past
-            on past.task_uuid = its_task and past.step_no = seen.step_no
-            and past.attempt = seen.attempt
+        left join lateral (
+            select a.due_at from tasker.attempts as a
+            where a.task_uuid = its_task and a.step_no = seen.step_no and a.attempt = seen.attempt
+            limit 1
+        ) as past on true
         where seen.task_uuid = its_task
             and seen.state = 'pending'
             and seen.parents_left = 0
-            and not step.is_held
+            and not seen.is_held
             and not (task.failed_count > 0 and tasker.is_halted(
-                its_task, task.halts_on_failure, step.batch_of, step.failure_strategy
+                its_task, task.halts_on_failure, seen.batch_of, seen.failure_strategy
             ))
     ),
 
@@ -325,11 +326,16 @@ begin
         from tasker.steps as step
         where step.task_uuid = its_task and step.step_no = any (its_step_nos)
     ) as acted
-    left join tasker.leases as lease
-        on lease.task_uuid = its_task and lease.step_no = acted.step_no
-    left join tasker.attempts as past
-        on past.task_uuid = its_task and past.step_no = acted.step_no
-        and past.attempt = acted.attempt;
+    left join lateral (
+        select * from tasker.leases as l
+        where l.task_uuid = its_task and l.step_no = acted.step_no
+        limit 1
+    ) as lease on true
+    left join lateral (
+        select a.outcome from tasker.attempts as a
+        where a.task_uuid = its_task and a.step_no = acted.step_no and a.attempt = acted.attempt
+        limit 1
+    ) as past on true;
 end;
 $$;
 

@@ -28,13 +28,12 @@ as $$
 #variable_conflict use_column
 declare
     alive_since constant timestamptz := tasker.now() - seen_within;
+    task tasker.tasks;
 begin
+    select * into task from tasker.tasks as t where t.task_uuid = its_task;
     return query
     select seen.step_no, seen.name, seen.state, found.cause, tasker.why_in_detail(found.cause, seen)
     from tasker.step_states as seen
-    join tasker.steps as step using (task_uuid, step_no)
-    join tasker.tasks as task using (task_uuid)
-    join tasker.lanes as lane on lane.lane = seen.lane
     cross join lateral (
         select case
             when seen.state = 'error' then 'failed'
@@ -42,14 +41,14 @@ begin
             when task.completed_at is not null then 'task_ended'
             when seen.state = 'pending' and seen.parents_left > 0 then 'waits_for_parents'
             when seen.state = 'pending' and task.failed_count > 0 and tasker.is_halted(
-                task.task_uuid, task.halts_on_failure, step.batch_of, step.failure_strategy
+                task.task_uuid, task.halts_on_failure, seen.batch_of, seen.failure_strategy
             ) then 'blocked_by_failures'
-            when step.is_held then 'waits_for_batch'
+            when seen.is_held then 'waits_for_batch'
             when seen.due_at > tasker.now() then 'waits_for_retry'
             when not exists (
                 select from tasker.workers as worker
                 join tasker.lanes as served on served.lane = any (worker.lanes)
-                where worker.seen_at > alive_since and served.namespace = lane.namespace
+                where worker.seen_at > alive_since and served.namespace = task.namespace
             ) then 'no_worker_in_namespace'
             when not exists (
                 select from tasker.workers as worker
@@ -103,8 +102,11 @@ begin
                 select parent.name, parent.state,
                     tasker.last_error(seen.task_uuid, parent.step_no) as error
                 from unnest(seen.parents) as up (step_no)
-                join tasker.step_states as parent
-                    on parent.task_uuid = seen.task_uuid and parent.step_no = up.step_no
+                cross join lateral (
+                    select * from tasker.step_states as p
+                    where p.task_uuid = seen.task_uuid and p.step_no = up.step_no
+                    limit 1
+                ) as parent
                 where parent.state not in ('complete', 'resolved_manually')
                 order by parent.step_no limit 20
             ) as open
