@@ -53,17 +53,17 @@ select
     step.is_held
 from tasker.steps as step
 left join lateral (
-    select * from tasker.leases as l
+    select l.* from tasker.leases as l
     where step.state = 'pending' and l.task_uuid = step.task_uuid and l.step_no = step.step_no
     limit 1
 ) as lease on true
 left join lateral (
-    select * from tasker.ready as r
+    select r.* from tasker.ready as r
     where step.state = 'pending' and r.task_uuid = step.task_uuid and r.step_no = step.step_no
     limit 1
 ) as ready on true
 left join lateral (
-    select * from tasker.delayed as d
+    select d.* from tasker.delayed as d
     where step.state = 'pending' and d.task_uuid = step.task_uuid and d.step_no = step.step_no
     limit 1
 ) as delayed on true;
